@@ -1,0 +1,1 @@
+//! Judgement: one property a file.

@@ -1,0 +1,9 @@
+//! What a test file of a candle user needs: the assertions, the vocabulary, and candle's usual names.
+
+#[doc(no_inline)]
+pub use candle_core::{DType, Device, Module, Tensor, Var};
+#[doc(no_inline)]
+pub use candle_nn::{ModuleT, Optimizer, VarBuilder, VarMap, loss};
+
+#[doc(no_inline)]
+pub use crate::{Cause, Failure, Tolerance};

@@ -1,0 +1,15 @@
+//! What a check says when it does not pass: data, and its rendering as plain text.
+
+mod cause;
+mod curve;
+mod failure;
+mod finding;
+mod number;
+mod render;
+
+pub use cause::Cause;
+pub(crate) use curve::sparkline;
+pub use failure::{Failure, FailureKind};
+pub use finding::Finding;
+pub(crate) use number::{count, number};
+pub(crate) use render::Palette;

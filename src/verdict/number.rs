@@ -1,0 +1,82 @@
+//! Numbers and counts as a failure text shows them.
+
+/// Three significant digits, in the shortest form a person reads at a glance.
+///
+/// `0.0043`, `2.31`, `41.7`, `1.2e-7`, `NaN`; whole numbers below a million stay whole.
+pub(crate) fn number(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let magnitude = value.abs();
+    if value.fract() == 0.0 && magnitude < 1e6 {
+        return format!("{value:.0}");
+    }
+    if !(1e-4..1e6).contains(&magnitude) {
+        let text = format!("{value:.2e}");
+        return match text.split_once('e') {
+            Some((mantissa, exponent)) => format!("{}e{exponent}", trim_zeros(mantissa)),
+            None => text,
+        };
+    }
+    let decimals = (2 - magnitude.log10().floor() as i32).max(0) as usize;
+    trim_zeros(&format!("{value:.decimals$}")).to_owned()
+}
+
+fn trim_zeros(text: &str) -> &str {
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
+}
+
+/// `1 row`, `2 rows`: every plural in the crate's texts is made here.
+pub(crate) fn count(n: usize, singular: &str) -> String {
+    match (n, singular) {
+        (1, _) => format!("1 {singular}"),
+        (_, "index") => format!("{n} indices"),
+        (_, "class") => format!("{n} classes"),
+        (_, noun) => match noun.strip_suffix('y') {
+            Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{n} {stem}ies"),
+            _ => format!("{n} {noun}s"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_three_digits_in_their_shortest_form() {
+        let shown: Vec<String> = [
+            2.3059, 41.66, 0.0043, 0.01, 118.0, 1.23e-7, -0.5, 0.0, 123456.7, 1.0e9, 0.99999,
+        ]
+        .into_iter()
+        .map(number)
+        .collect();
+        assert_eq!(
+            shown,
+            [
+                "2.31", "41.7", "0.0043", "0.01", "118", "1.23e-7", "-0.5", "0", "123457", "1e9",
+                "1"
+            ]
+        );
+        assert_eq!(number(f64::NAN), "NaN");
+        assert_eq!(number(f64::NEG_INFINITY), "-inf");
+    }
+
+    #[test]
+    fn plurals() {
+        assert_eq!(count(1, "row"), "1 row");
+        assert_eq!(count(0, "row"), "0 rows");
+        assert_eq!(count(2, "class"), "2 classes");
+        assert_eq!(count(3, "entry"), "3 entries");
+    }
+}
