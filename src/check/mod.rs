@@ -1,1 +1,8 @@
-//! Judgement: one property a file.
+//! Judgement: one property a file. An options type is an assertion's settings and its `check`; the macro of the same
+//! name calls it and panics.
+
+mod call;
+mod training;
+
+pub use crate::diagnose::Trajectory;
+pub use training::{OverfitsBatch, OverfitsBatchReport};

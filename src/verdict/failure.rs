@@ -81,7 +81,11 @@ impl Failure {
         was: impl fmt::Display,
         allowed: impl fmt::Display,
     ) -> Self {
-        Self::not_run(format!("`{argument}` is {was}; allowed: {allowed}"))
+        // An argument is code; a description of one is a phrase, which may hold code itself.
+        let quote = if argument.contains(' ') { "" } else { "`" };
+        Self::not_run(format!(
+            "{quote}{argument}{quote} is {was}; allowed: {allowed}"
+        ))
     }
 
     /// A closure or a candle call returned an error; `what` says which.

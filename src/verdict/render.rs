@@ -1,6 +1,6 @@
 //! The plain text of a failure.
 
-use super::{FailureKind, failure::Inner, finding::Finding};
+use super::{Cause, FailureKind, failure::Inner, finding::Finding};
 
 /// Whether the text carries ANSI colours. Only the panic of a macro ever does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,53 +35,52 @@ impl Palette {
 const FINDINGS_SHOWN: usize = 12;
 
 pub(super) fn text(failure: &Inner, palette: Palette) -> String {
-    let mut lines = vec![palette.bold(&title(failure))];
+    let mut lines = Vec::new();
+    lines.extend(title(failure).map(|title| palette.bold(&title)));
     lines.extend(failure.headline.lines().map(str::to_owned));
     if !failure.facts.is_empty() {
         lines.push(String::new());
-        let rows = failure
+        let facts = failure
             .facts
             .iter()
-            .map(|(label, value)| (label.as_str(), value.clone()));
-        lines.extend(aligned(rows, 0, palette));
+            .map(|(label, value)| Row::plain(label, value.clone()));
+        lines.extend(aligned(&facts.collect::<Vec<_>>(), 0, palette));
     }
-    let rows = conclusions(failure);
-    if !rows.is_empty() {
+    let conclusions = conclusions(failure);
+    if !conclusions.is_empty() {
         lines.push(String::new());
-        lines.extend(aligned(
-            rows.iter().map(|(l, v)| (*l, v.clone())),
-            9,
-            palette,
-        ));
+        lines.extend(aligned(&conclusions, 9, palette));
     }
     lines.join("\n")
 }
 
-fn title(failure: &Inner) -> String {
+/// An error that no assertion raised has no verdict to give: its headline says it all.
+fn title(failure: &Inner) -> Option<String> {
     let verdict = match failure.kind {
         FailureKind::Violated => "failed",
         FailureKind::Vacuous => "proves nothing here",
         FailureKind::NotRun => "did not run",
     };
-    let subject = match failure.assertion {
-        Some(name) => format!("assertion `{name}` {verdict}"),
-        None => verdict.to_owned(),
-    };
-    match &failure.context {
-        Some(context) => format!("{subject}: {context}"),
-        None => subject,
+    match (failure.assertion, &failure.context) {
+        (Some(name), Some(context)) => Some(format!("assertion `{name}` {verdict}: {context}")),
+        (Some(name), None) => Some(format!("assertion `{name}` {verdict}")),
+        (None, context) => context.clone(),
     }
 }
 
 /// The lower block: findings, what was ruled out, help, and how to run it again.
-fn conclusions(failure: &Inner) -> Vec<(&'static str, String)> {
+fn conclusions(failure: &Inner) -> Vec<Row> {
     let codes = failure
         .findings
         .iter()
         .map(Finding::cause)
         .chain(failure.ruled_out.iter().map(|(cause, _)| *cause));
     let width = codes.map(|cause| cause.code().len()).max().unwrap_or(0) + 3;
-    let row = |code: &str, evidence: &str| format!("{code:<width$}{evidence}");
+    let row = |label: &str, cause: Cause, evidence: String| Row {
+        label: label.to_owned(),
+        column: format!("{:<width$}", cause.code()),
+        text: evidence,
+    };
 
     let mut rows = Vec::new();
     for finding in failure.findings.iter().take(FINDINGS_SHOWN) {
@@ -94,19 +93,29 @@ fn conclusions(failure: &Inner) -> Vec<(&'static str, String)> {
             Some(place) => format!("{place}: {}", finding.evidence()),
             None => finding.evidence().to_owned(),
         };
-        rows.push((label, row(finding.cause().code(), &evidence)));
+        rows.push(row(label, finding.cause(), evidence));
     }
     if failure.findings.len() > FINDINGS_SHOWN {
         let more = failure.findings.len() - FINDINGS_SHOWN;
-        rows.push(("", format!("and {more} more, in `failure.findings()`")));
+        rows.push(Row::plain(
+            "",
+            format!("and {more} more, in `failure.findings()`"),
+        ));
     }
     for (cause, evidence) in &failure.ruled_out {
-        rows.push(("ruled out", row(cause.code(), evidence)));
+        rows.push(row("ruled out", *cause, evidence.clone()));
     }
-    rows.extend(advice(failure).into_iter().map(|text| ("help", text)));
-    if let Some(rerun) = &failure.rerun {
-        rows.push(("rerun", rerun.clone()));
-    }
+    rows.extend(
+        advice(failure)
+            .into_iter()
+            .map(|text| Row::plain("help", text)),
+    );
+    rows.extend(
+        failure
+            .rerun
+            .iter()
+            .map(|rerun| Row::plain("rerun", rerun.clone())),
+    );
     rows
 }
 
@@ -128,27 +137,69 @@ fn advice(failure: &Inner) -> Vec<String> {
     lines
 }
 
-/// Rows of a label and a value, the values in one column; further lines of a value are indented under its first.
-fn aligned<'a>(
-    rows: impl Iterator<Item = (&'a str, String)> + Clone,
-    least: usize,
-    palette: Palette,
-) -> Vec<String> {
-    let width = rows
-        .clone()
-        .map(|(label, _)| label.chars().count())
+/// A label, a column of its own where the block has one, and a text that may take several lines.
+struct Row {
+    label: String,
+    column: String,
+    text: String,
+}
+
+impl Row {
+    fn plain(label: &str, text: String) -> Self {
+        Self {
+            label: label.to_owned(),
+            column: String::new(),
+            text,
+        }
+    }
+}
+
+/// Where texts are wrapped: what a side-by-side terminal shows.
+const COLUMNS: usize = 110;
+
+/// The labels in one column, the texts in the next, their further lines indented under their first.
+fn aligned(rows: &[Row], least: usize, palette: Palette) -> Vec<String> {
+    let widest = rows
+        .iter()
+        .map(|row| row.label.chars().count())
         .max()
         .unwrap_or(0)
         .max(least);
     let mut lines = Vec::new();
-    for (label, value) in rows {
-        let padded = format!("{label:<width$}");
-        for (i, line) in value.lines().enumerate() {
+    for row in rows {
+        let indent = widest + 4 + row.column.chars().count();
+        let label = palette.label(&format!("{:<widest$}", row.label));
+        let wrapped = row
+            .text
+            .lines()
+            .flat_map(|line| wrapped(line, COLUMNS - indent));
+        for (i, line) in wrapped.enumerate() {
             let text = match i {
-                0 => format!("  {}  {line}", palette.label(&padded)),
-                _ => format!("  {:width$}  {line}", ""),
+                0 => format!("  {label}  {}{line}", row.column),
+                _ => format!("{:indent$}{line}", ""),
             };
             lines.push(text.trim_end().to_owned());
+        }
+    }
+    lines
+}
+
+/// Breaks at spaces. Tables and curves, which hold runs of spaces, stay as they are.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    if line.chars().count() <= width || line.contains("  ") {
+        return vec![line.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in line.split(' ') {
+        let current = lines.last().map_or(0, |l| l.chars().count());
+        if current > 0 && current + 1 + word.chars().count() > width {
+            lines.push(String::new());
+        }
+        if let Some(last) = lines.last_mut() {
+            if !last.is_empty() {
+                last.push(' ');
+            }
+            last.push_str(word);
         }
     }
     lines

@@ -1,0 +1,388 @@
+use std::panic::Location;
+
+use super::{arguments, input_blind};
+use crate::{
+    Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
+    check::call,
+    diagnose::{self, Case, Goal, Trajectory},
+    learner::Evaluation,
+    measure::{
+        accuracy::accuracy,
+        training::{self, Plan, Training},
+        values::scalar,
+    },
+    verdict::{count, number, sparkline},
+};
+
+/// The loss of one batch goes to its floor, and not from an input-blind shortcut.
+///
+/// A network that cannot memorise a handful of samples cannot learn: overfitting one batch is the oldest test there is
+/// (A. Karpathy, *A recipe for training neural networks*, 2019). This check trains on the batch, in place, restores
+/// every variable, and reads how the loss went. What a fit alone would hide fails it too: a variable that shapes the
+/// result and gets no gradient, one that the optimizer does not own, a frozen one that moved, and a loss that computes
+/// something else than its input asks for.
+///
+/// # What must hold
+///
+/// Without [`loss_below`](Self::loss_below) the loss must fall to 1 % of its first value within
+/// [`steps`](Self::steps), or to 10 % while still falling. The fitted model must then lose that fit when its rows are
+/// given to one another's targets, or when its input is zeroed: a fit that survives either is
+/// [`Vacuous`](crate::FailureKind::Vacuous), since the batch can be fitted without looking at the input.
+///
+/// # Errors
+///
+/// [`Violated`](crate::FailureKind::Violated) with what was found; `NotRun` for a batch, a learner or a setting that
+/// cannot be used, or where a closure returns an error; `Vacuous` where nothing was proved.
+///
+/// # Examples
+///
+/// ```
+/// use candling::{check::{OverfitsBatch, Trajectory}, prelude::*, synthetic};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let l1 = candle_nn::linear(2, 32, vb.pp("l1"))?;
+/// let l2 = candle_nn::linear(32, 2, vb.pp("l2"))?;
+/// let (x, y) = synthetic::spirals(Seed::new(1), 2, 4)?;
+///
+/// let good = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), loss::cross_entropy);
+/// let report = OverfitsBatch::new().check(&good, (&x, &y))?;
+/// assert!(report.final_loss < 0.1 * report.initial_loss);
+///
+/// // A softmax before a loss that wants logits: nothing crashes, and the loss never gets below 0.3133.
+/// let bad = Learner::new(
+///     &vars,
+///     |x| candle_nn::ops::softmax(&l2.forward(&l1.forward(x)?.relu()?)?, 1),
+///     loss::cross_entropy,
+/// );
+/// let failure = OverfitsBatch::new().check(&bad, (&x, &y)).unwrap_err();
+/// assert_eq!(failure.cause(), Some(Cause::LossOnProbabilities));
+/// # candling::Result::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "an options type does nothing until `check` is called"]
+pub struct OverfitsBatch {
+    steps: usize,
+    loss_below: Option<f64>,
+    accuracy: Option<f64>,
+    allowed: Vec<Cause>,
+}
+
+/// What a passed [`OverfitsBatch`] measured.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OverfitsBatchReport {
+    /// The loss before the first step.
+    pub initial_loss: f64,
+    /// The loss after the last step; in evaluation mode where the learner has modes and that is lower.
+    pub final_loss: f64,
+    /// The loss the training had to reach.
+    pub target: f64,
+    /// How many steps were taken.
+    pub steps: usize,
+    /// The loss before each step, and after the last.
+    pub losses: Vec<f64>,
+    /// How the loss went.
+    pub trajectory: Trajectory,
+    /// The share of rows whose largest output is their class; `None` where the targets are no classes.
+    pub accuracy: Option<f64>,
+    /// Trainable variables that nothing depends on, sorted by name.
+    pub unused: Vec<String>,
+}
+
+impl Default for OverfitsBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OverfitsBatch {
+    /// 300 steps, to 1 % of the first loss.
+    pub fn new() -> Self {
+        Self {
+            steps: 300,
+            loss_below: None,
+            accuracy: None,
+            allowed: Vec::new(),
+        }
+    }
+
+    /// How many optimizer steps may be taken. The training stops as soon as its target is reached. Default 300.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// The loss to reach, in the loss's own unit. Needed where the floor is not zero: label smoothing, a Gaussian
+    /// likelihood, an ELBO. Default: 1 % of the first loss.
+    pub fn loss_below(mut self, loss: f64) -> Self {
+        self.loss_below = Some(loss);
+        self
+    }
+
+    /// The share of rows, in (0, 1], that must be classified right at the end. Default: not judged.
+    pub fn accuracy(mut self, accuracy: f64) -> Self {
+        self.accuracy = Some(accuracy);
+        self
+    }
+
+    /// Does not fail for this cause: it is intended here.
+    pub fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
+    }
+
+    /// Trains `learner` on `batch` and restores it.
+    ///
+    /// `batch` is `(&x, &y)`, or `()` for a learner from [`Learner::from_loss`], for which the look at shuffled and
+    /// zeroed inputs is left out.
+    ///
+    /// # Errors
+    ///
+    /// See [`OverfitsBatch`].
+    #[track_caller]
+    pub fn check(
+        &self,
+        learner: &Learner<'_>,
+        batch: impl Into<Batch>,
+    ) -> Result<OverfitsBatchReport> {
+        let (batch, location) = (batch.into(), Location::caller());
+        call::run("overfits_batch", location, || self.run(learner, &batch))
+    }
+
+    fn run(&self, learner: &Learner<'_>, batch: &Batch) -> Result<OverfitsBatchReport> {
+        self.validate()?;
+        arguments::learner(learner)?;
+        arguments::batch(learner, batch)?;
+
+        let guard = Snapshot::take(learner.variables())?.guard();
+        let first = learner.evaluate(batch, true)?;
+        arguments::evaluation(batch, &first)?;
+        let initial = scalar(&first.loss)?;
+        let goal = self.goal(initial)?;
+        let plan = Plan {
+            steps: self.steps,
+            target: goal.map_or(f64::NEG_INFINITY, |goal| goal.target),
+        };
+        let mut optimizer = learner.make_optimizer()?;
+        let training = training::train(learner, batch, plan, first, optimizer.as_mut())?;
+
+        let ending = match training.broken {
+            None => Some(learner.evaluate(batch, false)?),
+            Some(_) => None,
+        };
+        let before = guard.snapshot();
+        // Without a target only the losses' formula can be judged.
+        let known = goal.unwrap_or(Goal::below(initial, f64::NEG_INFINITY));
+        let case = Case::new(learner, batch, &training, known, ending.as_ref(), before)?;
+        self.judge(&case, goal.is_some())
+    }
+
+    fn judge(&self, case: &Case<'_, '_>, has_goal: bool) -> Result<OverfitsBatchReport> {
+        // The questions move variables; the fitted values are needed first.
+        let accuracy = match (case.ending, case.batch.target()) {
+            (
+                Some(Evaluation {
+                    output: Some(output),
+                    ..
+                }),
+                Some(target),
+            ) => accuracy(output, target)?,
+            _ => None,
+        };
+        let training = case.training;
+        let fitted = case
+            .trajectory
+            .is_fitted(training.last(), case.goal, is_noisy(case)?);
+        let blind = match fitted {
+            true => input_blind::survives(case)?,
+            false => None,
+        };
+        let unused = match fitted {
+            true => diagnose::unused(case)?,
+            false => Vec::new(),
+        };
+        let wrong = call::not_allowed(diagnose::wrong_in_any_case(case)?, &self.allowed);
+
+        if !has_goal && wrong.is_empty() {
+            return Err(no_target(training.first()));
+        }
+        if !fitted {
+            let why = call::not_allowed(diagnose::why_not_fitted(case)?, &self.allowed);
+            return Err(self.failed(
+                case,
+                not_fitted(case),
+                accuracy,
+                wrong.into_iter().chain(why),
+            ));
+        }
+        if !wrong.is_empty() {
+            let sentence = format!("the loss falls, but not as it should: {}", way(training));
+            return Err(self.failed(case, sentence, accuracy, wrong));
+        }
+        if let Some(blind) = blind {
+            return Err(blind);
+        }
+        if let Some(least) = self.accuracy {
+            self.judge_accuracy(case, accuracy, least)?;
+        }
+        Ok(OverfitsBatchReport {
+            initial_loss: training.first(),
+            final_loss: training.last(),
+            target: case.goal.target,
+            steps: training.steps(),
+            losses: training.losses.clone(),
+            trajectory: case.trajectory,
+            accuracy,
+            unused,
+        })
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.steps == 0 {
+            return Err(Failure::bad_argument("steps", 0, "1 or more"));
+        }
+        if let Some(loss) = self.loss_below.filter(|loss| !loss.is_finite()) {
+            return Err(Failure::bad_argument("loss_below", loss, "a finite number"));
+        }
+        match self.accuracy {
+            Some(share) if !(share > 0.0 && share <= 1.0) => Err(Failure::bad_argument(
+                "accuracy",
+                share,
+                "a share in (0, 1]",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// `None` where no target follows from a first loss below zero.
+    fn goal(&self, initial: f64) -> Result<Option<Goal>> {
+        match self.loss_below {
+            Some(target) if initial <= target => Err(Failure::vacuous(format!(
+                "the loss is {} before the first step, at its target of {} already",
+                number(initial),
+                number(target),
+            ))),
+            Some(target) => Ok(Some(Goal::below(initial, target))),
+            None if initial == 0.0 => Err(Failure::vacuous(
+                "the loss is 0 before the first step: nothing is left to fit",
+            )),
+            None if initial < 0.0 => Ok(None),
+            // A loss that is not finite has no target either, but the training tells where it broke.
+            None => Ok(Some(Goal::default_for(initial))),
+        }
+    }
+
+    fn judge_accuracy(&self, case: &Case<'_, '_>, accuracy: Option<f64>, least: f64) -> Result<()> {
+        let Some(share) = accuracy else {
+            return Err(Failure::bad_argument(
+                "accuracy",
+                "asked for where the targets are no classes of the output's last dimension",
+                "integer targets, one for each row of outputs",
+            ));
+        };
+        if share >= least {
+            return Ok(());
+        }
+        let sentence = format!(
+            "the loss reached its target, the accuracy did not: {} of {} asked for",
+            number(share),
+            number(least),
+        );
+        Err(self.failed(case, sentence, accuracy, Vec::new()))
+    }
+
+    fn failed(
+        &self,
+        case: &Case<'_, '_>,
+        sentence: String,
+        accuracy: Option<f64>,
+        findings: impl IntoIterator<Item = Finding>,
+    ) -> Failure {
+        let mut failure = Failure::violated(sentence).fact("loss", curve(&case.training.losses));
+        if case.goal.target.is_finite() || case.training.broken.is_some() {
+            failure = failure.fact("shape", case.trajectory.to_string());
+        }
+        if let Some(share) = accuracy {
+            failure = failure.fact("accuracy", number(share));
+        }
+        if !case.learner.has_own_optimizer() {
+            failure = failure.fact("optimizer", "AdamW, learning rate 0.01 (the default)");
+        }
+        if env!("CANDLING_OPT_LEVEL") == "0" {
+            failure = failure.fact(
+                "slow?",
+                "candling was built without optimisation; README \"Faster tests\" has the lines that help",
+            );
+        }
+        failure.with_findings(findings)
+    }
+}
+
+fn not_fitted(case: &Case<'_, '_>) -> String {
+    if !case.goal.target.is_finite() && case.training.broken.is_none() {
+        return format!("the loss starts below zero: {}", way(case.training));
+    }
+    let what = match case.trajectory {
+        Trajectory::Converged => "the loss falls without a floor",
+        Trajectory::Slow => "the loss still falls when the steps run out",
+        Trajectory::Plateau => "the loss hardly moves",
+        Trajectory::FloorAboveZero => "the loss stops above its target",
+        Trajectory::Oscillating => "the loss oscillates",
+        Trajectory::Rising => "the loss rises",
+        Trajectory::Exploding => "the loss explodes",
+        Trajectory::NotFinite => "the loss is not finite",
+    };
+    let target = match case.goal.target.is_finite() {
+        true => format!(" (target {})", number(case.goal.target)),
+        false => String::new(),
+    };
+    format!("{what}: {}{target}", way(case.training))
+}
+
+/// `2.31 -> 0.004 in 118 steps`.
+fn way(training: &Training) -> String {
+    let steps = count(training.steps(), "step");
+    format!(
+        "{} -> {} in {steps}",
+        number(training.first()),
+        number(training.last())
+    )
+}
+
+/// How wide the curve is drawn: with its label and its range it fits 80 columns.
+const CURVE: usize = 40;
+
+fn curve(losses: &[f64]) -> String {
+    let finite = || losses.iter().copied().filter(|loss| loss.is_finite());
+    let (low, high) = (
+        finite().fold(f64::INFINITY, f64::min),
+        finite().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let line = sparkline(losses, CURVE);
+    match low <= high {
+        true => format!("{line}   {} .. {}", number(low), number(high)),
+        false => line,
+    }
+}
+
+/// Whether two evaluations in training mode differ: dropout, or another draw inside the model.
+fn is_noisy(case: &Case<'_, '_>) -> Result<bool> {
+    if case.ending.is_none() {
+        return Ok(false);
+    }
+    let once = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
+    let again = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
+    Ok(once != again)
+}
+
+fn no_target(initial: f64) -> Failure {
+    Failure::bad_argument(
+        "loss_below",
+        format_args!("not given, and the loss starts below zero, at {}", number(initial)),
+        "the loss that a fitted batch has, which no rule can tell for a loss without a floor at zero",
+    )
+    .finding(Finding::possible(
+        Cause::LossSign,
+        "most losses of the field are never negative: the sign may be flipped",
+    ))
+}

@@ -1,0 +1,86 @@
+//! From a training to its causes. One question a file; what a file proves it says as *confirmed*, the rest as
+//! *possible*.
+
+mod data;
+mod loss_misuse;
+mod not_finite;
+mod output;
+mod suspects;
+mod trajectory;
+mod untrained;
+
+use candle_core::Tensor;
+
+use crate::{
+    Batch, Finding, Learner, Result, Snapshot,
+    learner::Evaluation,
+    measure::training::{Training, moved_since},
+};
+
+pub(crate) use trajectory::Goal;
+pub use trajectory::Trajectory;
+
+/// A training that ended, with everything a question may look at. The variables still have the values it ended with.
+pub(crate) struct Case<'c, 'a> {
+    pub(crate) learner: &'c Learner<'a>,
+    pub(crate) batch: &'c Batch,
+    pub(crate) training: &'c Training,
+    pub(crate) goal: Goal,
+    pub(crate) trajectory: Trajectory,
+    /// Output and loss after the last step, in evaluation mode; `None` where they are not finite.
+    pub(crate) ending: Option<&'c Evaluation>,
+    /// The variables' values before the training.
+    pub(crate) before: &'c Snapshot,
+    /// The variables that the training changed.
+    pub(crate) moved: Vec<String>,
+}
+
+impl<'c, 'a> Case<'c, 'a> {
+    pub(crate) fn new(
+        learner: &'c Learner<'a>,
+        batch: &'c Batch,
+        training: &'c Training,
+        goal: Goal,
+        ending: Option<&'c Evaluation>,
+        before: &'c Snapshot,
+    ) -> Result<Self> {
+        Ok(Self {
+            learner,
+            batch,
+            training,
+            goal,
+            trajectory: Trajectory::of(&training.losses, training.last(), goal),
+            ending,
+            before,
+            moved: moved_since(before)?,
+        })
+    }
+
+    fn last_output(&self) -> Option<&Tensor> {
+        self.ending?.output.as_ref()
+    }
+}
+
+/// What holds whether or not the loss reached its goal: a loss that computes something else than it is given for, and
+/// variables that took no part.
+pub(crate) fn wrong_in_any_case(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
+    // The next question moves variables: this one first.
+    let mut findings = not_finite::hidden(case)?;
+    findings.extend(loss_misuse::findings(case)?);
+    findings.extend(untrained::findings(case)?);
+    Ok(findings)
+}
+
+/// Why the loss did not reach its goal, beyond [`wrong_in_any_case`].
+pub(crate) fn why_not_fitted(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
+    let mut findings = not_finite::findings(case)?;
+    findings.extend(data::findings(case)?);
+    findings.extend(output::findings(case)?);
+    findings.extend(suspects::findings(case)?);
+    Ok(findings)
+}
+
+/// Variables that nothing depends on: no reason to fail a fit that succeeded, but worth saying.
+pub(crate) fn unused(case: &Case<'_, '_>) -> Result<Vec<String>> {
+    untrained::unused(case)
+}

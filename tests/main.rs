@@ -1,0 +1,3 @@
+//! One binary: candle links once.
+
+mod training;
