@@ -105,3 +105,44 @@ macro_rules! assert_overfits_batch {
         $crate::__assert!(OverfitsBatch [reference, value]; $($args)*)
     };
 }
+
+/// Asserts everything that applies to a learner and one batch of it: every check runs, and one report tells of all.
+///
+/// `assert_healthy!(learner, (&x, &y))`, with the options of [`check::Healthy`](crate::check::Healthy): `classes`,
+/// `skip`, `allow`. Evaluates to [`HealthyReport`](crate::check::HealthyReport); the learner's variables keep their
+/// values.
+///
+/// ```
+/// use candling::{prelude::*, synthetic};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let l1 = candle_nn::linear(2, 32, vb.pp("l1"))?;
+/// let l2 = candle_nn::linear(32, 2, vb.pp("l2"))?;
+/// let (x, y) = synthetic::spirals(Seed::new(1), 2, 4)?;
+/// let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), loss::cross_entropy);
+///
+/// assert_healthy!(learner, (&x, &y), classes = 2);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// Labels that count from 1:
+///
+/// ```should_panic
+/// # use candling::{prelude::*, synthetic};
+/// # let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// # let layer = candle_nn::linear(2, 2, vb)?;
+/// # let learner = Learner::new(&vars, |x| layer.forward(x), loss::cross_entropy);
+/// # let (x, y) = synthetic::spirals(Seed::new(1), 2, 4)?;
+/// assert_healthy!(learner, (&x, &(y + 1.0)?), classes = 2);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When a check fails, proves nothing, or could not run; see [`check::Healthy`](crate::check::Healthy).
+#[macro_export]
+macro_rules! assert_healthy {
+    ($($args:tt)*) => {
+        $crate::__assert!(Healthy [reference, value]; $($args)*)
+    };
+}

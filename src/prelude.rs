@@ -6,6 +6,6 @@ pub use candle_core::{DType, Device, Module, Tensor, Var};
 pub use candle_nn::{ModuleT, Optimizer, VarBuilder, VarMap, loss};
 
 #[doc(no_inline)]
-pub use crate::assert_overfits_batch;
-#[doc(no_inline)]
 pub use crate::{Cause, Failure, Learner, Seed, Tolerance};
+#[doc(no_inline)]
+pub use crate::{assert_healthy, assert_overfits_batch};

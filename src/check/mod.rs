@@ -2,7 +2,9 @@
 //! name calls it and panics.
 
 mod call;
+mod healthy;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use healthy::{Healthy, HealthyReport};
 pub use training::{OverfitsBatch, OverfitsBatchReport};

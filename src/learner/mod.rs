@@ -269,6 +269,10 @@ impl<'a> Learner<'a> {
         matches!(self.closures, Closures::Loss(_))
     }
 
+    pub(crate) fn has_loss(&self) -> bool {
+        !matches!(self.closures, Closures::Forward(_))
+    }
+
     /// Runs the model in evaluation mode.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 use std::{error::Error, fmt, panic::Location, sync::Arc};
 
-use super::{Cause, Finding, number::count, render};
+use super::{Cause, Finding, render};
 
 /// Whether a property was broken, could not have been broken, or was never tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,18 +190,10 @@ impl Failure {
         render::text(&self.0, palette)
     }
 
-    /// The failure in one line, for a list of several.
-    pub(crate) fn line(&self) -> String {
-        let first = self.0.findings.first();
-        let rest = self.0.findings.len().saturating_sub(1);
-        let more = match rest {
-            0 => String::new(),
-            n => format!(" (and {})", count(n, "more finding")),
-        };
-        match first {
-            Some(finding) => format!("{} [{}]{more}", self.0.headline, finding.cause()),
-            None => self.0.headline.clone(),
-        }
+    /// The facts of another failure after those of this one.
+    pub(crate) fn facts_of(mut self, other: &Failure) -> Self {
+        self.0.facts.extend(other.0.facts.iter().cloned());
+        self
     }
 }
 
