@@ -18,10 +18,6 @@ pub fn fail(failure: Failure, context: Option<fmt::Arguments<'_>>) -> ! {
         Some(context) => failure.context(context),
         None => failure,
     };
-    let palette = if env::colour() {
-        Palette::Colour
-    } else {
-        Palette::Plain
-    };
+    let palette = if env::colour() { Palette::Colour } else { Palette::Plain };
     panic!("{}", failure.text_in(palette))
 }

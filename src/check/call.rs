@@ -25,8 +25,5 @@ fn rerun() -> Option<String> {
 
 /// The findings whose cause the caller did not allow.
 pub(crate) fn not_allowed(findings: Vec<Finding>, allowed: &[Cause]) -> Vec<Finding> {
-    findings
-        .into_iter()
-        .filter(|finding| !allowed.contains(&finding.cause()))
-        .collect()
+    findings.into_iter().filter(|finding| !allowed.contains(&finding.cause())).collect()
 }

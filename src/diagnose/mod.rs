@@ -15,6 +15,7 @@ use crate::{
     Batch, Finding, Learner, Result, Snapshot,
     learner::Evaluation,
     measure::training::{Training, moved_since},
+    verdict::{count, number},
 };
 
 pub(crate) use trajectory::Goal;
@@ -54,6 +55,12 @@ impl<'c, 'a> Case<'c, 'a> {
             before,
             moved: moved_since(before)?,
         })
+    }
+
+    /// `2.31 -> 0.004 in 118 steps`.
+    pub(crate) fn way(&self) -> String {
+        let steps = count(self.training.steps(), "step");
+        format!("{} -> {} in {steps}", number(self.training.first()), number(self.training.last()))
     }
 
     fn last_output(&self) -> Option<&Tensor> {

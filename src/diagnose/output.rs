@@ -16,19 +16,11 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let (Some(first), Some(last)) = (&case.training.first_output, case.last_output()) else {
         return Ok(Vec::new());
     };
-    if !matches!(
-        case.trajectory,
-        Trajectory::Plateau | Trajectory::FloorAboveZero
-    ) {
+    if !matches!(case.trajectory, Trajectory::Plateau | Trajectory::FloorAboveZero) {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    let varied = case
-        .batch
-        .input()
-        .iter()
-        .map(differ)
-        .collect::<candle_core::Result<Vec<_>>>()?;
+    let varied = case.batch.input().iter().map(differ).collect::<candle_core::Result<Vec<_>>>()?;
     if varied.contains(&true) && last.rank() > 0 && !differ(first)? && !differ(last)? {
         found.push(Finding::confirmed(
             Cause::OutputConstant,
@@ -51,23 +43,20 @@ fn bounded(case: &Case<'_, '_>, first: &[f64], last: &[f64]) -> Result<Option<Fi
         return Ok(None);
     };
     let fits = |(bottom, top): &(f64, f64)| low >= *bottom && high <= *top;
-    Ok(RANGES
-        .iter()
-        .find(|range| fits(range))
-        .and_then(|(bottom, top)| {
-            // Far enough outside to matter, next to the range's or the targets' own width.
-            let outside = (bottom - least).max(most - top);
-            (outside > 0.1 * (most - least)).then(|| {
-                Finding::possible(
-                    Cause::OutputBounded,
-                    format!(
-                        "the outputs stay in [{}, {}], the targets reach from {} to {}",
-                        number(low),
-                        number(high),
-                        number(least),
-                        number(most),
-                    ),
-                )
-            })
-        }))
+    Ok(RANGES.iter().find(|range| fits(range)).and_then(|(bottom, top)| {
+        // Far enough outside to matter, next to the range's or the targets' own width.
+        let outside = (bottom - least).max(most - top);
+        (outside > 0.1 * (most - least)).then(|| {
+            Finding::possible(
+                Cause::OutputBounded,
+                format!(
+                    "the outputs stay in [{}, {}], the targets reach from {} to {}",
+                    number(low),
+                    number(high),
+                    number(least),
+                    number(most),
+                ),
+            )
+        })
+    }))
 }

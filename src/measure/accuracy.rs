@@ -17,13 +17,10 @@ pub(crate) fn accuracy(output: &Tensor, target: &Tensor) -> Result<Option<f64>> 
         return Ok(None);
     }
     let (output, labels) = (values(output)?, values(target)?);
-    let right = output
-        .chunks_exact(classes)
-        .zip(&labels)
-        .filter(|(row, label)| {
-            let largest = (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b]));
-            largest.is_some_and(|class| class as f64 == **label)
-        });
+    let right = output.chunks_exact(classes).zip(&labels).filter(|(row, label)| {
+        let largest = (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+        largest.is_some_and(|class| class as f64 == **label)
+    });
     Ok(Some(right.count() as f64 / pairs as f64))
 }
 
@@ -38,10 +35,7 @@ mod tests {
         let output = Tensor::new(&[[0.1f32, 0.9], [0.8, 0.2], [0.3, 0.7]], &Device::Cpu)?;
         let labels = Tensor::new(&[1u32, 0, 0], &Device::Cpu)?;
         assert_eq!(accuracy(&output, &labels)?, Some(2.0 / 3.0));
-        assert_eq!(
-            accuracy(&output, &Tensor::new(&[1f32, 0.0, 0.0], &Device::Cpu)?)?,
-            None
-        );
+        assert_eq!(accuracy(&output, &Tensor::new(&[1f32, 0.0, 0.0], &Device::Cpu)?)?, None);
         Ok(())
     }
 }

@@ -67,11 +67,7 @@ mod tests {
             DType::F8E4M3,
         ];
         for dtype in dtypes {
-            assert_eq!(
-                values(&exact.to_dtype(dtype)?)?,
-                [1.0, 2.0, 3.0, 4.0],
-                "{dtype:?}"
-            );
+            assert_eq!(values(&exact.to_dtype(dtype)?)?, [1.0, 2.0, 3.0, 4.0], "{dtype:?}");
         }
         assert_eq!(values(&exact.t()?)?, [1.0, 3.0, 2.0, 4.0]);
         assert_eq!(norm(&exact)?, 30f64.sqrt());
