@@ -81,6 +81,9 @@ pub(crate) fn wrong_in_any_case(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
 /// Why the loss did not reach its goal, beyond [`wrong_in_any_case`].
 pub(crate) fn why_not_fitted(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let mut findings = not_finite::findings(case)?;
+    if !case.goal.target.is_finite() {
+        return Ok(findings);
+    }
     findings.extend(data::findings(case)?);
     findings.extend(output::findings(case)?);
     findings.extend(suspects::findings(case)?);

@@ -141,7 +141,7 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     if !missed.is_empty() {
         let evidence = format!(
-            "a gradient arrives at {}, but no step moves it, at a learning rate of {} neither",
+            "a gradient arrives at {}, but no step moves them, not even at a learning rate of {}",
             count(missed.len(), "variable"),
             number(larger),
         );

@@ -3,6 +3,7 @@
 pub(crate) mod accuracy;
 pub(crate) mod effect;
 pub(crate) mod formula;
+pub(crate) mod noise;
 pub(crate) mod rows;
 pub(crate) mod stack;
 pub(crate) mod training;

@@ -99,9 +99,13 @@ impl Failure {
         self
     }
 
-    /// Adds a finding; confirmed ones stay before possible ones, each in the order added.
+    /// Adds a finding; confirmed ones stay before possible ones, each in the order added. A cause that is suspected and
+    /// found already is left out.
     pub(crate) fn finding(mut self, finding: Finding) -> Self {
         let findings = &mut self.0.findings;
+        if !finding.is_confirmed() && findings.iter().any(|f| f.cause() == finding.cause()) {
+            return self;
+        }
         let place = if finding.is_confirmed() {
             findings.iter().filter(|f| f.is_confirmed()).count()
         } else {
