@@ -5,6 +5,7 @@
 mod env;
 mod input;
 mod macros;
+mod measure;
 mod tolerance;
 mod verdict;
 
