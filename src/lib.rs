@@ -2,6 +2,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod approx;
 mod env;
 mod input;
 mod macros;
@@ -18,6 +19,7 @@ pub mod prelude;
 pub use candle_core;
 pub use candle_nn;
 
+pub use approx::Approx;
 pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
 pub use tolerance::Tolerance;

@@ -7,3 +7,5 @@ pub use candle_nn::{ModuleT, Optimizer, VarBuilder, VarMap, loss};
 
 #[doc(no_inline)]
 pub use crate::{Cause, Failure, Tolerance};
+#[doc(no_inline)]
+pub use crate::{assert_close, assert_dims, assert_finite, assert_in_range, assert_shape};

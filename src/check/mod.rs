@@ -1,1 +1,11 @@
 //! Judgement: one property a file.
+//!
+//! Every options type has `new()`, a setter for each option, and `check(..)`, which returns a report or a
+//! [`Failure`](crate::Failure). The macro of the same name takes the same options by the setters' names.
+
+mod tensors;
+
+pub use tensors::{
+    Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
+    ShapePattern, ShapeReport,
+};

@@ -66,8 +66,7 @@ fn check(actual: &Tensor, expected: &Tensor, label: &str) -> Result<()> {
     assert_eq!((found.nan_in_actual, found.nan_in_expected), naive.nan, "{label}");
     let xs = to_f64_vec(actual)?;
     let at = |place: &Place| {
-        let strides = actual.shape().stride_contiguous();
-        let position: usize = place.index.iter().zip(strides).map(|(i, s)| i * s).sum();
+        let position = place.index.iter().zip(actual.dims()).fold(0, |p, (i, d)| p * d + i);
         assert_eq!(multi_index(position, actual.dims()), place.index, "{label}");
         let same = xs[position] == place.actual.to_f64() || xs[position].is_nan();
         assert!(same, "{label}: {place:?}");
@@ -217,7 +216,7 @@ fn an_infinite_expectation_does_not_allow_everything() -> Result<()> {
 fn the_answer_is_the_same_for_every_number_of_threads() -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let xs = values(&mut rng, 400_000, true);
-    let ys = near(&mut rng, &values(&mut rng.clone(), 400_000, true));
+    let ys = values(&mut rng, 400_000, true);
     let x = Tensor::from_vec(xs, 400_000, &Device::Cpu)?;
     let y = Tensor::from_vec(ys, 400_000, &Device::Cpu)?;
     let answers: Vec<String> = [1, 2, 7]

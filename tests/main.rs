@@ -1,0 +1,4 @@
+//! One binary for all integration tests: candle links once.
+
+mod hygiene;
+mod tensors;
