@@ -138,7 +138,9 @@ mod tests {
         let y = tensor(&[1., 1000.5])?;
         let (a, b) = (Approx(&x), Approx(&y));
         assert!(abs_diff_eq!(a, b, epsilon = 0.5) && !abs_diff_eq!(a, b, epsilon = 0.4));
-        assert!(relative_eq!(a, b, max_relative = 1e-3) && !relative_eq!(a, b, max_relative = 1e-4));
+        assert!(
+            relative_eq!(a, b, max_relative = 1e-3) && !relative_eq!(a, b, max_relative = 1e-4)
+        );
         let next = tensor(&[1f32.next_up(), 1000.])?;
         assert!(ulps_eq!(a, Approx(&next), epsilon = 0.0, max_ulps = 1));
         assert!(!ulps_eq!(a, b, epsilon = 0.0, max_ulps = 4));
@@ -149,11 +151,19 @@ mod tests {
     #[test]
     fn nan_other_shapes_and_other_dtypes_are_never_equal() -> Result<()> {
         let nan = tensor(&[f32::NAN])?;
-        assert!(!relative_eq!(Approx(&nan), Approx(&nan), epsilon = f64::INFINITY));
+        assert!(!relative_eq!(
+            Approx(&nan),
+            Approx(&nan),
+            epsilon = f64::INFINITY
+        ));
         assert!(Approx(&nan) != Approx(&nan));
         let inf = tensor(&[f32::INFINITY])?;
         assert!(relative_eq!(Approx(&inf), Approx(&inf)));
-        assert!(!relative_eq!(Approx(&inf), Approx(&tensor(&[1.])?), max_relative = 1.0));
+        assert!(!relative_eq!(
+            Approx(&inf),
+            Approx(&tensor(&[1.])?),
+            max_relative = 1.0
+        ));
         let one = tensor(&[1.])?;
         assert!(Approx(&one) != Approx(&one.reshape((1, 1))?));
         assert!(Approx(&one) != Approx(&one.to_dtype(DType::F64)?));

@@ -81,7 +81,7 @@ macro_rules! __conclude {
 ///
 /// ```should_panic
 /// # use candling::{assert_close, prelude::*};
-/// let expected = Tensor::new(&[1f32, 2., 4.], &Device::Cpu)?;
+/// let expected = Tensor::new(&[1f32, 2., 4., 8.], &Device::Cpu)?;
 /// assert_close!((&expected * 2.)?, expected); // actual is expected times 2
 /// # candling::Result::Ok(())
 /// ```

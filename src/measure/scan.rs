@@ -33,7 +33,9 @@ pub(crate) fn non_finite_values(tensor: &Tensor) -> Result<NonFinite> {
     let tensor = on_cpu(tensor)?;
     let (storage, layout) = tensor.storage_and_layout();
     let walk = Walk::new(layout, layout);
-    for_dtype!(cpu_storage(&storage)?, |values| Ok(count_non_finite(&walk, values, dims)))
+    for_dtype!(cpu_storage(&storage)?, |values| Ok(count_non_finite(
+        &walk, values, dims
+    )))
 }
 
 fn count_non_finite<T: Element>(walk: &Walk, values: &[T], dims: &[usize]) -> NonFinite {
@@ -113,11 +115,7 @@ pub(crate) struct Extent {
 }
 
 /// Where the values lie; the ends are rounded to the tensor's dtype first, so that an f32 of 0.1 is not above 0.1.
-pub(crate) fn extent_about(
-    tensor: &Tensor,
-    low: Option<End>,
-    high: Option<End>,
-) -> Result<Extent> {
+pub(crate) fn extent_about(tensor: &Tensor, low: Option<End>, high: Option<End>) -> Result<Extent> {
     let dims = tensor.dims();
     let tensor = on_cpu(tensor)?;
     let (storage, layout) = tensor.storage_and_layout();
@@ -125,7 +123,9 @@ pub(crate) fn extent_about(
         candle_core::bail!("an empty tensor has no least and no greatest value");
     }
     let walk = Walk::new(layout, layout);
-    for_dtype!(cpu_storage(&storage)?, |values| Ok(extent_of(&walk, values, low, high, dims)))
+    for_dtype!(cpu_storage(&storage)?, |values| Ok(extent_of(
+        &walk, values, low, high, dims
+    )))
 }
 
 fn extent_of<T: Element>(
@@ -151,13 +151,20 @@ fn extent_of<T: Element>(
         match (a, b) {
             (Some(a), Some(b)) => {
                 let (x, y) = (a.1.wide(), b.1.wide());
-                Some(if beats(y, x) || (x == y && b.0 < a.0) { b } else { a })
+                Some(if beats(y, x) || (x == y && b.0 < a.0) {
+                    b
+                } else {
+                    a
+                })
             }
             (a, b) => a.or(b),
         }
     }
     let level = Level::detect();
-    let unbounded = |value| End { value, excluded: false };
+    let unbounded = |value| End {
+        value,
+        excluded: false,
+    };
     let low = low.unwrap_or(unbounded(f64::NEG_INFINITY));
     let high = high.unwrap_or(unbounded(f64::INFINITY));
     let lowest = T::lowest(low.value, low.excluded);
@@ -192,7 +199,10 @@ fn extent_of<T: Element>(
             if found.least.is_none_or(|(_, known)| least < known.wide()) {
                 found.least = site(least);
             }
-            if found.greatest.is_none_or(|(_, known)| greatest > known.wide()) {
+            if found
+                .greatest
+                .is_none_or(|(_, known)| greatest > known.wide())
+            {
                 found.greatest = site(greatest);
             }
         },
@@ -211,7 +221,9 @@ fn extent_of<T: Element>(
         nan: found.nan,
         first_nan: found.first_nan.map(|position| multi_index(position, dims)),
         reaches_low: found.least.is_some_and(|(_, value)| value.wide() == lowest),
-        reaches_high: found.greatest.is_some_and(|(_, value)| value.wide() == highest),
+        reaches_high: found
+            .greatest
+            .is_some_and(|(_, value)| value.wide() == highest),
         least: found.least.map(place),
         greatest: found.greatest.map(place),
     }
@@ -231,7 +243,10 @@ mod tests {
         let x = Tensor::new(&[[0., 1., -INF], [NAN, INF, NAN]], &Device::Cpu)?;
         for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
             let found = non_finite_values(&x.to_dtype(dtype)?)?;
-            assert_eq!((found.nan, found.positive_infinity, found.negative_infinity), (2, 1, 1));
+            assert_eq!(
+                (found.nan, found.positive_infinity, found.negative_infinity),
+                (2, 1, 1)
+            );
             assert_eq!(found.first, Some((vec![0, 2], f64::NEG_INFINITY)));
             assert_eq!(found.count(), 4);
         }
@@ -250,8 +265,14 @@ mod tests {
         values[123_456] = NAN;
         values[250_000] = -3.0;
         let x = Tensor::from_vec(values, (300, 1000), &Device::Cpu)?;
-        assert_eq!(non_finite_values(&x)?.first.map(|f| f.0), Some(vec![123, 456]));
-        let inside = End { value: 0.0, excluded: false };
+        assert_eq!(
+            non_finite_values(&x)?.first.map(|f| f.0),
+            Some(vec![123, 456])
+        );
+        let inside = End {
+            value: 0.0,
+            excluded: false,
+        };
         let found = extent_about(&x, Some(inside), None)?;
         assert_eq!((found.outside, found.nan), (2, 1));
         assert_eq!(found.least, Some((vec![250, 0], Number::Single(-3.0))));

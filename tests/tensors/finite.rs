@@ -5,7 +5,13 @@ use super::{failure, text};
 #[test]
 fn finite_floats_of_every_dtype_and_layout_pass() -> Result<()> {
     let x = Tensor::new(&[[0f32, -1., 2.], [3., 4., 5.]], &Device::Cpu)?;
-    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64, DType::F8E4M3] {
+    for dtype in [
+        DType::F16,
+        DType::BF16,
+        DType::F32,
+        DType::F64,
+        DType::F8E4M3,
+    ] {
         assert_eq!(assert_finite!(x.to_dtype(dtype)?).elements, 6);
         assert_finite!(x.to_dtype(dtype)?.t()?);
     }
@@ -34,7 +40,10 @@ fn each_kind_is_counted_and_the_first_is_named() -> Result<()> {
 
 #[test]
 fn nan_in_one_column_is_said_to_be_there() -> Result<()> {
-    let x = Tensor::new(&[[0f32, f32::NAN], [1., f32::NAN], [2., f32::NAN]], &Device::Cpu)?;
+    let x = Tensor::new(
+        &[[0f32, f32::NAN], [1., f32::NAN], [2., f32::NAN]],
+        &Device::Cpu,
+    )?;
     insta::assert_snapshot!(text(Finite::new().check(&x)), @"
     assertion `finite` failed
     3 of 6 elements are not finite (50%)

@@ -45,7 +45,10 @@ fn integers_and_f8_are_in_ranges_too() -> Result<()> {
     ] {
         let x = x.to_dtype(dtype)?;
         let report = assert_in_range!(x, 0.0..=2.0, reaches = true);
-        assert_eq!((report.elements, report.least, report.greatest), (3, 0.0, 2.0));
+        assert_eq!(
+            (report.elements, report.least, report.greatest),
+            (3, 0.0, 2.0)
+        );
         assert!(InRange::new().check(&x, 0.0..2.0).is_err());
         assert!(InRange::new().check(&x, 0.5..9.5).is_err());
     }
@@ -75,7 +78,7 @@ fn the_end_itself_is_outside_where_it_is_excluded() -> Result<()> {
     let strict = InRange::new().strictly_inside(true);
     insta::assert_snapshot!(text(strict.check(&x, 0.0..=1.0)), @"
     assertion `in_range` failed
-    1 of 3 elements is outside (0, 1) (33.3%)
+    1 of 3 elements is outside (0.0, 1.0) (33.3%)
 
       tensor    f32 [3]
       least     0.2 at [0]
@@ -94,7 +97,7 @@ fn nan_is_in_no_range() -> Result<()> {
     assert_eq!(failure.cause(), Some(Cause::NotFinite));
     insta::assert_snapshot!(failure.text(), @"
     assertion `in_range` failed
-    1 of 3 elements is outside .. (33.3%)
+    1 of 3 elements is NaN (33.3%)
 
       tensor    f32 [3]
       least     0.2 at [0]
@@ -148,7 +151,7 @@ fn ranges_that_cannot_be_used_are_refused() -> Result<()> {
     `range` is 1.0..=0.0; allowed: a range that holds a value
     `range` is 1.0..1.0; allowed: a range that holds a value
     `range` is NaN..1.0; allowed: ends that are numbers
-    `range` is (1, 1); allowed: a range that holds a value
+    `range` is (1.0, 1.0); allowed: a range that holds a value
     `range` is 0.0..1.0; allowed: with `reaches`, two ends that belong to the range, as in `0.0..=1.0`
     ");
     Ok(())

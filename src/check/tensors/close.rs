@@ -28,9 +28,9 @@ use crate::{
 /// ```
 /// use candling::{check::Close, prelude::*};
 ///
-/// let expected = Tensor::new(&[1f32, 2., 4.], &Device::Cpu)?;
+/// let expected = Tensor::new(&[1f32, 2., 4., 8.], &Device::Cpu)?;
 /// let report = Close::new().check(&(&expected + 1e-6)?, &expected)?;
-/// assert_eq!(report.elements, 3);
+/// assert_eq!(report.elements, 4);
 ///
 /// let failure = Close::new().tolerance(0.1).check(&(&expected * 2.)?, &expected).unwrap_err();
 /// assert_eq!(failure.cause(), Some(Cause::ValuesDiffer));
@@ -94,9 +94,11 @@ impl Close {
         }
         readable(actual)?;
         if actual.elem_count() == 0 {
-            return Err(Failure::vacuous("no element was compared: both tensors are empty")
-                .fact("tensors", kind_of(actual))
-                .help("compare tensors that hold something, or assert the shape"));
+            return Err(
+                Failure::vacuous("no element was compared: both tensors are empty")
+                    .fact("tensors", kind_of(actual))
+                    .help("compare tensors that hold something, or assert the shape"),
+            );
         }
         let found = compare::compare(actual, expected, bounds)?;
         match &found.mismatches {

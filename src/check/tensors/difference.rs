@@ -46,15 +46,26 @@ pub(super) fn tell(
             ),
         );
     }
-    let label = if found.count == 1 { "mismatch" } else { "mismatches" };
-    failure = failure.fact(label, table(found)).finding(whole(
-        actual, expected, bounds, elements, found,
-    ));
+    let label = if found.count == 1 {
+        "mismatch"
+    } else {
+        "mismatches"
+    };
+    failure = failure
+        .fact(label, table(found))
+        .finding(whole(actual, expected, bounds, elements, found));
     if found.nan_in_actual == 0 {
         return failure;
     }
-    let verb = if found.nan_in_actual == 1 { "is" } else { "are" };
-    let evidence = format!("{} of actual {verb} NaN", count(found.nan_in_actual, "value"));
+    let verb = if found.nan_in_actual == 1 {
+        "is"
+    } else {
+        "are"
+    };
+    let evidence = format!(
+        "{} of actual {verb} NaN",
+        count(found.nan_in_actual, "value")
+    );
     failure.finding(
         Finding::confirmed(Cause::NotFinite, evidence)
             .advice_is("find where it begins: `assert_finite!` on what `actual` was made from"),
@@ -97,16 +108,11 @@ fn table(found: &Mismatches) -> String {
     let columns = if floating { 5 } else { 4 };
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let mut line = format!("{:<1$}", row[0], widths[0]);
-            for column in 1..columns {
-                line += &format!("  {:>1$}", row[column], widths[column]);
-            }
-            line
-        })
-        .collect();
+    let line = |row: &[String; 5]| {
+        let numbers = (1..columns).map(|column| format!("  {:>1$}", row[column], widths[column]));
+        format!("{:<1$}", row[0], widths[0]) + &numbers.collect::<String>()
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
     if found.count > found.first.len() {
         lines.push(format!("and {} more", found.count - found.first.len()));
     }
@@ -176,7 +182,11 @@ fn explain(pattern: &Pattern) -> (String, &'static str) {
                 .take(ROWS_NAMED)
                 .map(|(at, from)| format!("{at} is {from}"))
                 .collect();
-            let more = if moved.count() > ROWS_NAMED { ", ..." } else { "" };
+            let more = if moved.count() > ROWS_NAMED {
+                ", ..."
+            } else {
+                ""
+            };
             (
                 format!(
                     "actual holds the entries of expected in another order along dimension 0: {}{more}",

@@ -76,7 +76,10 @@ impl Index<&str> for DimsReport {
             Some((_, size)) => size,
             None => {
                 let known: Vec<&str> = self.bindings.iter().map(|(n, _)| n.as_str()).collect();
-                panic!("no dimension is named `{name}`; there are: {}", known.join(", "))
+                panic!(
+                    "no dimension is named `{name}`; there are: {}",
+                    known.join(", ")
+                )
             }
         }
     }
@@ -127,9 +130,14 @@ fn judge(tensors: &[(&str, &Tensor, &[Dim<'_>])]) -> Result<DimsReport> {
             ));
         }
     }
-    if tensors.iter().all(|(_, _, pattern)| **pattern == [Dim::Rest]) {
-        return Err(Failure::vacuous("no dimension is named or fixed: every shape fits")
-            .help("name the dimensions that must agree, or write their sizes"));
+    if tensors
+        .iter()
+        .all(|(_, _, pattern)| **pattern == [Dim::Rest])
+    {
+        return Err(
+            Failure::vacuous("no dimension is named or fixed: every shape fits")
+                .help("name the dimensions that must agree, or write their sizes"),
+        );
     }
     let mut bindings: Vec<Binding> = Vec::new();
     let mut problems = Vec::new();
@@ -177,7 +185,11 @@ fn hold(
     };
     let rest = pattern.iter().position(|dim| *dim == Dim::Rest);
     let fixed = pattern.len() - usize::from(rest.is_some());
-    let fits = if rest.is_some() { dims.len() >= fixed } else { dims.len() == fixed };
+    let fits = if rest.is_some() {
+        dims.len() >= fixed
+    } else {
+        dims.len() == fixed
+    };
     if !fits {
         let has = count(dims.len(), "dimension");
         let least = if rest.is_some() { "at least " } else { "" };

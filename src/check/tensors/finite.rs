@@ -70,8 +70,10 @@ fn judge(tensor: &Tensor) -> Result<FiniteReport> {
             .help("check the tensor before it is converted, where NaN becomes 0"));
     }
     if tensor.elem_count() == 0 {
-        return Err(Failure::vacuous("the tensor is empty: no value was looked at")
-            .fact("tensor", kind_of(tensor)));
+        return Err(
+            Failure::vacuous("the tensor is empty: no value was looked at")
+                .fact("tensor", kind_of(tensor)),
+        );
     }
     let found = non_finite_values(tensor)?;
     match &found.first {
@@ -83,8 +85,12 @@ fn judge(tensor: &Tensor) -> Result<FiniteReport> {
 }
 
 fn tell(tensor: &Tensor, found: &NonFinite, index: &[usize], value: f64) -> Failure {
-    let headline =
-        share_with_percentage(found.count(), found.elements, "is not finite", "are not finite");
+    let headline = share_with_percentage(
+        found.count(),
+        found.elements,
+        "is not finite",
+        "are not finite",
+    );
     let mut failure = Failure::violated(headline).fact("tensor", kind_of(tensor));
     for (kind, count) in [
         ("NaN", found.nan),
@@ -104,10 +110,17 @@ fn tell(tensor: &Tensor, found: &NonFinite, index: &[usize], value: f64) -> Fail
     if all_nan && let Ok(Some(confined)) = pattern::confined(tensor, tensor, exact) {
         failure = failure.fact(
             "where",
-            format!("all have index {} in dimension {}", confined.index, confined.dim),
+            format!(
+                "all have index {} in dimension {}",
+                confined.index, confined.dim
+            ),
         );
     }
-    let first = if found.count() == 1 { "" } else { ", the first" };
+    let first = if found.count() == 1 {
+        ""
+    } else {
+        ", the first"
+    };
     failure.finding(
         Finding::confirmed(Cause::NotFinite, format!("{value}{first}"))
             .at(format!("{index:?}"))

@@ -107,11 +107,15 @@ impl InRange {
         range.validate(self.reaches)?;
         readable(tensor)?;
         if tensor.elem_count() == 0 {
-            return Err(Failure::vacuous("the tensor is empty: no value was looked at")
-                .fact("tensor", kind_of(tensor)));
+            return Err(
+                Failure::vacuous("the tensor is empty: no value was looked at")
+                    .fact("tensor", kind_of(tensor)),
+            );
         }
         if range.low.is_none() && range.high.is_none() && !is_floating(tensor.dtype()) {
-            return Err(Failure::vacuous("every integer is in `..`").fact("tensor", kind_of(tensor)));
+            return Err(
+                Failure::vacuous("every integer is in `..`").fact("tensor", kind_of(tensor))
+            );
         }
         let found = extent_about(tensor, range.low, range.high)?;
         if found.outside > 0 {
@@ -175,10 +179,14 @@ impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let excluded = |end: Option<End>| end.is_some_and(|end| end.excluded);
         if excluded(self.low) {
-            let closing = if excluded(self.high) || self.high.is_none() { ')' } else { ']' };
+            let closing = if excluded(self.high) || self.high.is_none() {
+                ')'
+            } else {
+                ']'
+            };
             let high = self.high.map_or(f64::INFINITY, |end| end.value);
             let low = self.low.map_or(f64::NEG_INFINITY, |end| end.value);
-            return write!(f, "({low}, {high}{closing}");
+            return write!(f, "({low:?}, {high:?}{closing}");
         }
         if let Some(low) = self.low {
             write!(f, "{:?}", low.value)?;
@@ -206,7 +214,14 @@ fn facts(tensor: &Tensor, found: &Extent, headline: String) -> Failure {
 }
 
 fn outside(tensor: &Tensor, range: Range, found: &Extent) -> Failure {
-    let (singular, plural) = (format!("is outside {range}"), format!("are outside {range}"));
+    let (singular, plural) = if found.nan == found.outside {
+        ("is NaN".to_owned(), "are NaN".to_owned())
+    } else {
+        (
+            format!("is outside {range}"),
+            format!("are outside {range}"),
+        )
+    };
     let headline = share_with_percentage(found.outside, found.elements, &singular, &plural);
     let mut failure = facts(tensor, found, headline);
     // An end that is excluded is outside itself, by nothing.
@@ -216,10 +231,20 @@ fn outside(tensor: &Tensor, range: Range, found: &Extent) -> Failure {
         (beyond > 0.0 || (beyond == 0.0 && end.excluded)).then_some((beyond, end.value))
     };
     let below = found.least.as_ref().and_then(|(index, value)| {
-        Some((excess(value.to_f64(), range.low, -1.0)?, index, value, "below"))
+        Some((
+            excess(value.to_f64(), range.low, -1.0)?,
+            index,
+            value,
+            "below",
+        ))
     });
     let above = found.greatest.as_ref().and_then(|(index, value)| {
-        Some((excess(value.to_f64(), range.high, 1.0)?, index, value, "above"))
+        Some((
+            excess(value.to_f64(), range.high, 1.0)?,
+            index,
+            value,
+            "above",
+        ))
     });
     let worst = [below, above]
         .into_iter()
@@ -231,8 +256,8 @@ fn outside(tensor: &Tensor, range: Range, found: &Extent) -> Failure {
         } else {
             format!("{value} is {side} {end:?} by {}", number(beyond))
         };
-        failure =
-            failure.finding(Finding::confirmed(Cause::OutOfRange, evidence).at(format!("{index:?}")));
+        failure = failure
+            .finding(Finding::confirmed(Cause::OutOfRange, evidence).at(format!("{index:?}")));
     }
     if let Some(index) = &found.first_nan {
         failure = failure.finding(
@@ -253,7 +278,12 @@ fn not_reached(tensor: &Tensor, range: Range, found: &Extent) -> Failure {
         .filter_map(|(_, name, end)| Some(format!("the {name} end {:?}", end?.value)))
         .collect();
     let missed = missed.join(" nor ");
-    facts(tensor, found, format!("no value of the tensor reaches {missed}")).finding(
+    facts(
+        tensor,
+        found,
+        format!("no value of the tensor reaches {missed}"),
+    )
+    .finding(
         Finding::confirmed(Cause::OutOfRange, format!("{range} is not filled"))
             .advice_is("check the scaling: the extremes were taken from other data, or clipped"),
     )

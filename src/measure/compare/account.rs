@@ -117,7 +117,15 @@ impl<T: Element> Account<T> {
         self
     }
 
-    fn add(&mut self, walk: &Walk, tile: &Tile, actual: &[T], expected: &[T], bound: T::Bound, level: Level) {
+    fn add(
+        &mut self,
+        walk: &Walk,
+        tile: &Tile,
+        actual: &[T],
+        expected: &[T],
+        bound: T::Bound,
+        level: Level,
+    ) {
         let statistics = kernel::statistics(level, actual, expected, bound);
         self.nan_in_actual += statistics.nan_in_actual as usize;
         self.nan_in_expected += statistics.nan_in_expected as usize;
@@ -163,7 +171,10 @@ impl<T: Element> Account<T> {
 }
 
 /// The greater of the two; of equals the one further to the front, so that the answer does not depend on threads.
-fn greater<D: PartialOrd, T>(a: Option<(D, Site<T>)>, b: Option<(D, Site<T>)>) -> Option<(D, Site<T>)> {
+fn greater<D: PartialOrd, T>(
+    a: Option<(D, Site<T>)>,
+    b: Option<(D, Site<T>)>,
+) -> Option<(D, Site<T>)> {
     match (a, b) {
         (Some(a), Some(b)) => {
             let second = b.0 > a.0 || (b.0 == a.0 && b.1.position < a.1.position);
@@ -189,10 +200,16 @@ pub(super) fn take<T: Element>(
             let xs = walk.read(tile, 0, actual, &mut left);
             let ys = walk.read(tile, 1, expected, &mut right);
             if kernel::same_bits(xs, ys) {
-                let nans = if T::FLOATING { kernel::nans(level, xs) } else { 0 };
+                let nans = if T::FLOATING {
+                    kernel::nans(level, xs)
+                } else {
+                    0
+                };
                 if nans > 0 {
                     account.mismatches += nans as usize;
-                    account.max = account.max.max(xs.iter().map(|x| x.distance(*x)).max().unwrap_or_default());
+                    account.max = account
+                        .max
+                        .max(xs.iter().map(|x| x.distance(*x)).max().unwrap_or_default());
                     account.add(walk, tile, xs, ys, bound, level);
                 }
             } else {

@@ -105,10 +105,19 @@ macro_rules! floating {
             }
 
             #[inline(always)]
-            fn within(distance: $bits, expected: Self, (relative, absolute): ($wide, $wide)) -> bool {
-                let allowed = absolute + relative * $wide::from_bits(expected.wide().to_bits() & ($bits::MAX >> 1));
+            fn within(
+                distance: $bits,
+                expected: Self,
+                (relative, absolute): ($wide, $wide),
+            ) -> bool {
+                let allowed = absolute
+                    + relative * $wide::from_bits(expected.wide().to_bits() & ($bits::MAX >> 1));
                 // An infinite expectation must not make everything allowed.
-                let allowed = if allowed < $wide::MAX { allowed } else { $wide::MAX };
+                let allowed = if allowed < $wide::MAX {
+                    allowed
+                } else {
+                    $wide::MAX
+                };
                 $wide::from_bits(distance) <= allowed
             }
 
@@ -198,7 +207,11 @@ impl F8 {
 }
 
 floating!(
-    f32, f32, u32, 32, Single,
+    f32,
+    f32,
+    u32,
+    32,
+    Single,
     |x: f32| x,
     f32::is_nan,
     f32::is_finite,
@@ -206,7 +219,11 @@ floating!(
     |end: f64| end as f32
 );
 floating!(
-    f64, f64, u64, 64, Double,
+    f64,
+    f64,
+    u64,
+    64,
+    Double,
     |x: f64| x,
     f64::is_nan,
     f64::is_finite,
@@ -214,7 +231,11 @@ floating!(
     |end: f64| end
 );
 floating!(
-    bf16, f32, u32, 16, Single,
+    bf16,
+    f32,
+    u32,
+    16,
+    Single,
     |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16),
     |x: bf16| x.to_bits() & 0x7fff > 0x7f80,
     |x: bf16| x.to_bits() & 0x7f80 != 0x7f80,
@@ -222,7 +243,11 @@ floating!(
     |end: f64| bf16::from_f64(end).to_f32()
 );
 floating!(
-    f16, f32, u32, 16, Single,
+    f16,
+    f32,
+    u32,
+    16,
+    Single,
     f16_to_f32,
     |x: f16| x.to_bits() & 0x7fff > 0x7c00,
     |x: f16| x.to_bits() & 0x7c00 != 0x7c00,
@@ -230,7 +255,11 @@ floating!(
     |end: f64| f16::from_f64(end).to_f32()
 );
 floating!(
-    F8, f32, u32, 8, Single,
+    F8,
+    f32,
+    u32,
+    8,
+    Single,
     F8::to_f32,
     F8::is_nan,
     |x: F8| !x.is_nan(),
@@ -369,7 +398,11 @@ mod tests {
     #[test]
     fn integers_are_told_apart_beyond_the_precision_of_f64() {
         let far = i64::MAX - 1;
-        assert!(!i64::within(far.distance(i64::MAX), i64::MAX, i64::bound(0.0, 0.0)));
+        assert!(!i64::within(
+            far.distance(i64::MAX),
+            i64::MAX,
+            i64::bound(0.0, 0.0)
+        ));
         assert_eq!(i64::MIN.distance(i64::MAX), u64::MAX);
     }
 }

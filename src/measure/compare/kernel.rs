@@ -84,7 +84,7 @@ for_every_level!(
 );
 for_every_level!(
     /// The least and the greatest value of a block, NaN left out, and how many values are not between the two ends.
-    extent, extent_in, (values: &[T], lowest: T::Wide, highest: T::Wide) -> (u32, Option<(T::Wide, T::Wide)>)
+    extent, extent_in, (values: &[T], lowest: T::Wide, highest: T::Wide) -> (u32, Option<Ends<T>>)
 );
 
 #[inline(always)]
@@ -115,10 +115,18 @@ fn statistics_in<T: Element>(actual: &[T], expected: &[T], bound: T::Bound) -> S
     for (x, y) in actual.iter().zip(expected) {
         let distance = x.distance(*y);
         let counts = !T::within(distance, *y, bound) & !x.is_nan() & !y.is_nan();
-        let distance = if counts { distance } else { T::Distance::default() };
+        let distance = if counts {
+            distance
+        } else {
+            T::Distance::default()
+        };
         greatest_absolute = greatest_absolute.max(distance);
         let ratio = relative::<T>(distance, *y);
-        greatest_relative = if ratio > greatest_relative { ratio } else { greatest_relative };
+        greatest_relative = if ratio > greatest_relative {
+            ratio
+        } else {
+            greatest_relative
+        };
         nan_in_actual += u32::from(x.is_nan());
         nan_in_expected += u32::from(y.is_nan());
     }
@@ -149,12 +157,15 @@ fn non_finite_in<T: Element>(values: &[T]) -> u32 {
         .sum()
 }
 
+/// The least and the greatest value.
+pub(crate) type Ends<T> = (<T as Element>::Wide, <T as Element>::Wide);
+
 #[inline(always)]
 fn extent_in<T: Element>(
     values: &[T],
     lowest: T::Wide,
     highest: T::Wide,
-) -> (u32, Option<(T::Wide, T::Wide)>) {
+) -> (u32, Option<Ends<T>>) {
     let Some(first) = values.iter().find(|value| !value.is_nan()) else {
         return (values.len() as u32, None);
     };

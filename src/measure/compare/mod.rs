@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, Result, Tensor};
 
 pub(crate) use account::{Comparison, Mismatches, Place};
 pub(crate) use element::{Element, F8, Number};
-pub(crate) use kernel::{BLOCK, Level, extent, non_finite};
+pub(crate) use kernel::{Level, extent, non_finite};
 pub(crate) use walk::Walk;
 
 use super::values::{cpu_storage, on_cpu};
@@ -68,7 +68,9 @@ pub(crate) use for_dtype;
 pub(crate) fn compare(actual: &Tensor, expected: &Tensor, bounds: Bounds) -> Result<Comparison> {
     let dims = actual.dims();
     with_storages(actual, expected, |walk, left, right| {
-        for_dtype!(left, right, |x, y| Ok(account::take(walk, x, y, bounds, dims)))
+        for_dtype!(left, right, |x, y| Ok(account::take(
+            walk, x, y, bounds, dims
+        )))
     })
     .map(|done| done.unwrap_or_else(Comparison::of_nothing))
 }
@@ -101,7 +103,9 @@ pub(crate) fn visit(
     visitor: &mut dyn FnMut(&Pair<'_>) -> ControlFlow<()>,
 ) -> Result<bool> {
     with_storages(actual, expected, |walk, left, right| {
-        for_dtype!(left, right, |x, y| Ok(visit_slices(walk, x, y, bounds, visitor)))
+        for_dtype!(left, right, |x, y| Ok(visit_slices(
+            walk, x, y, bounds, visitor
+        )))
     })
     .map(|flow| !flow.is_some_and(|flow| flow.is_break()))
 }

@@ -200,14 +200,22 @@ pub(crate) fn confined(
     })?;
     let dim = |shared: Vec<Option<usize>>| {
         let mut found = shared.into_iter().enumerate();
-        found.find_map(|(dim, index)| Some(Confined { dim, index: index? }).filter(|_| dims[dim] > 1))
+        found.find_map(|(dim, index)| {
+            Some(Confined { dim, index: index? }).filter(|_| dims[dim] > 1)
+        })
     };
     Ok(shared.and_then(dim))
 }
 
 /// Whether `actual` equals `expected` once both are brought to one shape by dropping dimensions of size one.
 pub(crate) fn squeezed(actual: &Tensor, expected: &Tensor, bounds: Bounds) -> Result<bool> {
-    let longer = |t: &Tensor| t.dims().iter().copied().filter(|d| *d != 1).collect::<Vec<_>>();
+    let longer = |t: &Tensor| {
+        t.dims()
+            .iter()
+            .copied()
+            .filter(|d| *d != 1)
+            .collect::<Vec<_>>()
+    };
     if actual.dtype() != expected.dtype() || longer(actual) != longer(expected) {
         return Ok(false);
     }
@@ -227,7 +235,10 @@ mod tests {
     };
 
     fn base() -> Result<Tensor> {
-        Tensor::new(&[[1f32, -2., 3.5], [0.25, 5., -6.], [7., 0.5, 9.]], &Device::Cpu)
+        Tensor::new(
+            &[[1f32, -2., 3.5], [0.25, 5., -6.], [7., 0.5, 9.]],
+            &Device::Cpu,
+        )
     }
 
     fn pattern(actual: Tensor) -> Result<Option<Pattern>> {
@@ -253,7 +264,8 @@ mod tests {
         assert_eq!(pattern(base()?.sqr()?)?, None);
         let mut values = to_f64_vec(&(base()? * 2.0)?)?;
         values[4] += 0.1;
-        let almost = Tensor::from_vec(values, (3, 3), &Device::Cpu)?.to_dtype(candle_core::DType::F32)?;
+        let almost =
+            Tensor::from_vec(values, (3, 3), &Device::Cpu)?.to_dtype(candle_core::DType::F32)?;
         assert_eq!(pattern(almost)?, None);
         Ok(())
     }
@@ -263,7 +275,10 @@ mod tests {
         let x = base()?;
         let bump = Tensor::new(&[0f32, 0., 1.], &Device::Cpu)?;
         let actual = x.broadcast_add(&bump)?;
-        assert_eq!(confined(&actual, &x, BOUNDS)?, Some(Confined { dim: 1, index: 2 }));
+        assert_eq!(
+            confined(&actual, &x, BOUNDS)?,
+            Some(Confined { dim: 1, index: 2 })
+        );
         assert_eq!(confined(&(&x + 1.0)?, &x, BOUNDS)?, None);
         Ok(())
     }

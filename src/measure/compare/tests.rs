@@ -45,7 +45,7 @@ fn naive(actual: &Tensor, expected: &Tensor) -> Result<Expected> {
         found.nan.1 += usize::from(y.is_nan());
         let difference = if x == y { 0.0 } else { (x - y).abs() };
         let allowed = (BOUNDS.absolute + BOUNDS.relative * y.abs()).min(f64::MAX);
-        if !(difference <= allowed) {
+        if difference.is_nan() || difference > allowed {
             found.count += 1;
             found.absolute = found.absolute.max(difference);
             found.relative = found.relative.max(difference / y.abs());
@@ -63,19 +63,34 @@ fn check(actual: &Tensor, expected: &Tensor, label: &str) -> Result<()> {
         return Ok(());
     };
     assert_eq!(found.count, naive.count, "{label}");
-    assert_eq!((found.nan_in_actual, found.nan_in_expected), naive.nan, "{label}");
+    assert_eq!(
+        (found.nan_in_actual, found.nan_in_expected),
+        naive.nan,
+        "{label}"
+    );
     let xs = to_f64_vec(actual)?;
     let at = |place: &Place| {
-        let position = place.index.iter().zip(actual.dims()).fold(0, |p, (i, d)| p * d + i);
+        let position = place
+            .index
+            .iter()
+            .zip(actual.dims())
+            .fold(0, |p, (i, d)| p * d + i);
         assert_eq!(multi_index(position, actual.dims()), place.index, "{label}");
         let same = xs[position] == place.actual.to_f64() || xs[position].is_nan();
         assert!(same, "{label}: {place:?}");
     };
-    let absolute = found.greatest_absolute.as_ref().map_or(0.0, |p| p.difference);
+    let absolute = found
+        .greatest_absolute
+        .as_ref()
+        .map_or(0.0, |p| p.difference);
     assert_eq!(absolute, naive.absolute, "{label}");
     let relative = found.greatest_relative.as_ref().map_or(0.0, |p| p.relative);
     let near = (relative - naive.relative).abs() <= 1e-6 * naive.relative;
-    assert!(relative == naive.relative || near, "{label}: {relative} {}", naive.relative);
+    assert!(
+        relative == naive.relative || near,
+        "{label}: {relative} {}",
+        naive.relative
+    );
     found.greatest_absolute.iter().for_each(&at);
     found.greatest_relative.iter().for_each(&at);
     found.first.iter().for_each(at);
@@ -101,7 +116,11 @@ fn near(rng: &mut ChaCha8Rng, values: &[f32]) -> Vec<f32> {
         .iter()
         .map(|v| {
             let moved = odds > 0 && rng.random_range(0..odds) == 0;
-            if moved { v + rng.random_range(-16i32..16) as f32 / 8.0 } else { *v }
+            if moved {
+                v + rng.random_range(-16i32..16) as f32 / 8.0
+            } else {
+                *v
+            }
         })
         .collect()
 }
@@ -146,7 +165,11 @@ fn the_kernel_agrees_with_a_plain_loop_on_every_dtype_and_layout() -> Result<()>
         let dtype = DTYPES[case % DTYPES.len()];
         let x = laid_out(&mut rng, &x.to_dtype(dtype)?)?;
         let y = laid_out(&mut rng, &y.to_dtype(dtype)?)?;
-        let label = format!("case {case}: {dtype:?} {:?} against {:?}", x.layout(), y.layout());
+        let label = format!(
+            "case {case}: {dtype:?} {:?} against {:?}",
+            x.layout(),
+            y.layout()
+        );
         check(&x, &y, &label)?;
         check(&x, &x, &label)?;
     }
@@ -168,9 +191,17 @@ fn large_tensors_and_broadcast_ones_agree_too() -> Result<()> {
     let row = y.narrow(0, 3, 1)?;
     check(&x, &row.broadcast_as((rows, columns))?, "one row for all")?;
     let column = y.narrow(1, 3, 1)?;
-    check(&column.broadcast_as((rows, columns))?, &x, "one column for all")?;
+    check(
+        &column.broadcast_as((rows, columns))?,
+        &x,
+        "one column for all",
+    )?;
     let scalar = Tensor::new(0.5f32, &Device::Cpu)?;
-    check(&scalar.broadcast_as((rows, columns))?, &x, "one value for all")?;
+    check(
+        &scalar.broadcast_as((rows, columns))?,
+        &x,
+        "one value for all",
+    )?;
     check(
         &x.narrow(1, 5, 3)?,
         &y.narrow(1, 8, 3)?,
@@ -208,7 +239,10 @@ fn special_values_compare_as_numbers_do() -> Result<()> {
 fn an_infinite_expectation_does_not_allow_everything() -> Result<()> {
     let x = Tensor::new(&[1f32, f32::MAX], &Device::Cpu)?;
     let y = Tensor::new(&[f32::INFINITY; 2], &Device::Cpu)?;
-    assert_eq!(compare(&x, &y, BOUNDS)?.mismatches.map(|m| m.count), Some(2));
+    assert_eq!(
+        compare(&x, &y, BOUNDS)?.mismatches.map(|m| m.count),
+        Some(2)
+    );
     Ok(())
 }
 

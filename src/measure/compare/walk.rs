@@ -77,7 +77,9 @@ impl Walk {
         let crossing = outer.iter().position(|(axis, _)| {
             (0..2).any(|side| axis.strides[side] == 1 && columns.strides[side] > 1)
         });
-        let tile_columns = columns.len.min(if crossing.is_some() { EDGE } else { BLOCK });
+        let tile_columns = columns
+            .len
+            .min(if crossing.is_some() { EDGE } else { BLOCK });
         let rows = match crossing {
             Some(at) => outer.remove(at),
             None => outer.pop().unwrap_or((
@@ -177,8 +179,7 @@ impl Walk {
 
     /// The row-major position of a tile's element.
     pub(crate) fn position(&self, tile: &Tile, offset: usize) -> usize {
-        let mut step =
-            tile.step + offset / tile.columns * self.rows.1 + offset % tile.columns;
+        let mut step = tile.step + offset / tile.columns * self.rows.1 + offset % tile.columns;
         let mut position = 0;
         for axis in self.axes.iter().rev() {
             position += step % axis.len * axis.logical;
