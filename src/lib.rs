@@ -1,5 +1,6 @@
 //! Testing assertions for neural networks written with candle.
 
+mod approx;
 mod diagnose;
 mod env;
 mod input;
@@ -21,6 +22,7 @@ pub mod synthetic;
 pub use candle_core;
 pub use candle_nn;
 
+pub use approx::Approx;
 pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
 pub use learner::Learner;

@@ -6,9 +6,15 @@ pub use std::{
     format_args,
     option::Option::{None, Some},
     result::Result::{Err, Ok},
+    stringify,
 };
 
-use crate::{Failure, env, verdict::Palette};
+use crate::{Failure, check::ShapePattern, env, verdict::Palette};
+
+/// Gives the dimensions of `assert_shape!` their type, which an empty list does not have by itself.
+pub fn shape_pattern(dims: &[Option<usize>]) -> ShapePattern {
+    ShapePattern::from(dims)
+}
 
 /// Panics at the caller's line with the whole message.
 #[cold]

@@ -1,3 +1,5 @@
-//! One binary: candle links once.
+//! One binary for all integration tests: candle links once.
 
+mod hygiene;
+mod tensors;
 mod training;

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{OverfitsBatch, OverfitsBatchReport, call};
 use crate::{
     Batch, Cause, Failure, FailureKind, Finding, Learner, Result,
-    measure::values::{is_finite, values},
+    measure::values::{is_finite, to_f64_vec},
     verdict::{count, number},
 };
 
@@ -192,7 +192,7 @@ fn require_finite(tensor: &Tensor, what: &str) -> Result<()> {
     if is_finite(tensor)? {
         return Ok(());
     }
-    let bad = values(tensor)?.iter().filter(|v| !v.is_finite()).count();
+    let bad = to_f64_vec(tensor)?.iter().filter(|v| !v.is_finite()).count();
     let evidence = format!("{bad} of {} NaN or infinite", count(tensor.elem_count(), "value"));
     Err(Failure::violated(format!("{what} is not finite"))
         .finding(Finding::confirmed(Cause::NotFinite, evidence).at(what)))
@@ -206,7 +206,7 @@ fn labels(batch: &Batch, classes: usize) -> Result<()> {
             "integer targets",
         ));
     };
-    let values = values(target)?;
+    let values = to_f64_vec(target)?;
     let outside = |label: &&f64| !(0.0..classes as f64).contains(*label);
     let Some(place) = values.iter().position(|label| outside(&label)) else {
         return Ok(());

@@ -7,7 +7,7 @@ use crate::{
     Cause, Finding, Result,
     measure::{
         training::Gradient,
-        values::{extent, is_finite, values},
+        values::{extent, is_finite, to_f64_vec},
     },
     verdict::{count, number},
 };
@@ -109,7 +109,7 @@ fn finite(case: &Case<'_, '_>) -> Result<String> {
 
 fn output_extent(case: &Case<'_, '_>) -> Result<Option<(f64, f64)>> {
     match &case.training.first_output {
-        Some(output) => Ok(extent(&values(output)?)),
+        Some(output) => Ok(extent(&to_f64_vec(output)?)),
         None => Ok(None),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     Cause, Finding, Result,
     measure::{
         rows::differ,
-        values::{extent, values},
+        values::{extent, to_f64_vec},
     },
     verdict::number,
 };
@@ -27,7 +27,7 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             "the rows of the input differ, those of the output are equal, before and after training",
         ));
     }
-    found.extend(bounded(case, &values(first)?, &values(last)?)?);
+    found.extend(bounded(case, &to_f64_vec(first)?, &to_f64_vec(last)?)?);
     Ok(found)
 }
 
@@ -39,7 +39,8 @@ fn bounded(case: &Case<'_, '_>, first: &[f64], last: &[f64]) -> Result<Option<Fi
         return Ok(None);
     };
     let both: Vec<f64> = first.iter().chain(last).copied().collect();
-    let (Some((low, high)), Some((least, most))) = (extent(&both), extent(&values(target)?)) else {
+    let (Some((low, high)), Some((least, most))) = (extent(&both), extent(&to_f64_vec(target)?))
+    else {
         return Ok(None);
     };
     let fits = |(bottom, top): &(f64, f64)| low >= *bottom && high <= *top;

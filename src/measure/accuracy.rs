@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::values::values;
+use super::values::to_f64_vec;
 
 /// The share of rows whose largest output is at their label; `None` where the targets are not class ids of the output's
 /// last dimension.
@@ -16,7 +16,7 @@ pub(crate) fn accuracy(output: &Tensor, target: &Tensor) -> Result<Option<f64>> 
     {
         return Ok(None);
     }
-    let (output, labels) = (values(output)?, values(target)?);
+    let (output, labels) = (to_f64_vec(output)?, to_f64_vec(target)?);
     let right = output.chunks_exact(classes).zip(&labels).filter(|(row, label)| {
         let largest = (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b]));
         largest.is_some_and(|class| class as f64 == **label)

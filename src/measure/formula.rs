@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::values::{extent, values};
+use super::values::{extent, to_f64_vec};
 
 /// A formula of the field, and how it was applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ pub(crate) fn read_rows(output: &Tensor) -> Result<Option<Rows>> {
     if output.elem_count() == 0 || output.elem_count() > MOST_ELEMENTS {
         return Ok(None);
     }
-    let values = values(output)?;
+    let values = to_f64_vec(output)?;
     // Sums of rounded probabilities: a few units in the last place of the format each.
     let near_one = |sum: f64| (sum - 1.0).abs() < 1e-2;
     let rows = || values.chunks_exact(classes);
@@ -109,7 +109,7 @@ fn of_classes(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
     if classes < 2 || output.elem_count() != target.elem_count() * classes {
         return Ok(Vec::new());
     }
-    let (output, labels) = (values(output)?, values(target)?);
+    let (output, labels) = (to_f64_vec(output)?, to_f64_vec(target)?);
     if labels.iter().any(|label| !(0.0..classes as f64).contains(label)) {
         return Ok(Vec::new());
     }
@@ -120,7 +120,7 @@ fn of_classes(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
 }
 
 fn elementwise(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
-    let (o, t) = (values(output)?, values(target)?);
+    let (o, t) = (to_f64_vec(output)?, to_f64_vec(target)?);
     if o.len() != t.len() {
         return Ok(Vec::new());
     }

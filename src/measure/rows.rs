@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use candle_core::{Result, Tensor};
 
-use super::values::values;
+use super::values::to_f64_vec;
 
 /// The values of each row, as bits, so that rows can be compared and hashed.
 fn rows(tensor: &Tensor) -> Result<Vec<Vec<u64>>> {
     let n = tensor.dims().first().copied().unwrap_or(0);
-    let values = values(tensor)?;
+    let values = to_f64_vec(tensor)?;
     let width = values.len().checked_div(n).unwrap_or(0).max(1);
     Ok(values.chunks(width).map(|row| row.iter().map(|v| v.to_bits()).collect()).collect())
 }

@@ -42,7 +42,7 @@ pub(super) fn survives(case: &Case<'_, '_>) -> Result<Option<Failure>> {
 }
 
 fn all_zero(tensor: &Tensor) -> Result<bool> {
-    Ok(crate::measure::values::values(tensor)?.iter().all(|v| *v == 0.0))
+    Ok(crate::measure::values::to_f64_vec(tensor)?.iter().all(|v| *v == 0.0))
 }
 
 /// The loss on that input where it is still at the target. A model may refuse such an input: then it is not blind.
