@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::{difference, kind_of, readable};
 use crate::{
     Cause, Failure, Finding, Result, Tolerance,
+    check::call,
     measure::compare::{self, Bounds, pattern},
 };
 
@@ -78,7 +79,7 @@ impl Close {
     #[track_caller]
     pub fn check(&self, actual: &Tensor, expected: &Tensor) -> Result<CloseReport> {
         let location = Location::caller();
-        self.judge(actual, expected).map_err(|failure| failure.of("close", location))
+        call::signed("close", location, self.judge(actual, expected))
     }
 
     fn judge(&self, actual: &Tensor, expected: &Tensor) -> Result<CloseReport> {

@@ -3,7 +3,7 @@ use std::{ops::Index, panic::Location};
 use candle_core::Tensor;
 
 use super::bracket::{Mark, bracket};
-use crate::{Cause, Failure, Finding, Result, verdict::count};
+use crate::{Cause, Failure, Finding, Result, check::call, verdict::count};
 
 /// The dimensions of several tensors fit together: a name has one size wherever it stands.
 ///
@@ -95,7 +95,7 @@ impl Dims {
     #[track_caller]
     pub fn check(&self, tensors: &[(&str, &Tensor, &[Dim<'_>])]) -> Result<DimsReport> {
         let location = Location::caller();
-        judge(tensors).map_err(|failure| failure.of("dims", location))
+        call::signed("dims", location, judge(tensors))
     }
 }
 

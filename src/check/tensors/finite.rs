@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::{kind_of, readable, share_with_percentage};
 use crate::{
     Cause, Failure, Finding, Result,
+    check::call,
     measure::{
         compare::{Bounds, pattern},
         scan::{NonFinite, non_finite_values},
@@ -58,7 +59,7 @@ impl Finite {
     #[track_caller]
     pub fn check(&self, tensor: &Tensor) -> Result<FiniteReport> {
         let location = Location::caller();
-        judge(tensor).map_err(|failure| failure.of("finite", location))
+        call::signed("finite", location, judge(tensor))
     }
 }
 

@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use super::{kind_of, readable, share_with_percentage};
 use crate::{
     Cause, Failure, Finding, Result,
+    check::call,
     measure::{
         scan::{End, Extent, extent_about},
         values::is_floating,
@@ -99,7 +100,7 @@ impl InRange {
             range.end_bound().cloned(),
             self.strictly_inside,
         );
-        self.judge(tensor, range).map_err(|failure| failure.of("in_range", location))
+        call::signed("in_range", location, self.judge(tensor, range))
     }
 
     fn judge(&self, tensor: &Tensor, range: Range) -> Result<InRangeReport> {

@@ -3,7 +3,7 @@ use std::panic::Location;
 use candle_core::Tensor;
 
 use super::bracket::{Mark, bracket};
-use crate::{Cause, Failure, Finding, Result, verdict::count};
+use crate::{Cause, Failure, Finding, Result, check::call, verdict::count};
 
 /// A tensor has the dimensions it should.
 ///
@@ -55,7 +55,7 @@ impl Shape {
     #[track_caller]
     pub fn check(&self, tensor: &Tensor, expected: impl Into<ShapePattern>) -> Result<ShapeReport> {
         let location = Location::caller();
-        judge(tensor.dims(), &expected.into().0).map_err(|failure| failure.of("shape", location))
+        call::signed("shape", location, judge(tensor.dims(), &expected.into().0))
     }
 }
 
