@@ -17,6 +17,9 @@ pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// `|x - y|` as an integer that orders as the distance does, NaN above everything.
     type Distance: Copy + Ord + Default + Send + Sync;
 
+    /// `|x - y| / |y|` as the bits of a float, which order as the ratio does: integers make vector code, floats do not.
+    type Ratio: Copy + Ord + Default + Send + Sync;
+
     /// Whether NaN and infinity exist.
     const FLOATING: bool;
 
@@ -28,6 +31,9 @@ pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     fn is_finite(self) -> bool;
     fn to_f64(self) -> f64;
     fn distance_to_f64(distance: Self::Distance) -> f64;
+    /// Infinite where the ratio is no number.
+    fn ratio(distance: Self::Distance, expected: Self) -> Self::Ratio;
+    fn ratio_to_f64(ratio: Self::Ratio) -> f64;
     fn allowed(self, bound: Self::Bound) -> f64;
     fn number(self) -> Number;
     /// How many representable values lie between the two; `None` for integers, NaN and infinities.
@@ -85,6 +91,7 @@ macro_rules! floating {
             type Wide = $wide;
             type Bound = ($wide, $wide);
             type Distance = $bits;
+            type Ratio = $bits;
             const FLOATING: bool = true;
 
             #[inline(always)]
@@ -139,6 +146,16 @@ macro_rules! floating {
             #[inline(always)]
             fn distance_to_f64(distance: $bits) -> f64 {
                 f64::from($wide::from_bits(distance))
+            }
+
+            #[inline(always)]
+            fn ratio(distance: $bits, expected: Self) -> $bits {
+                let ratio = $wide::from_bits(distance) / expected.wide();
+                (ratio.to_bits() & ($bits::MAX >> 1)).min($wide::INFINITY.to_bits())
+            }
+
+            fn ratio_to_f64(ratio: $bits) -> f64 {
+                f64::from($wide::from_bits(ratio))
             }
 
             fn allowed(self, (relative, absolute): ($wide, $wide)) -> f64 {
@@ -274,6 +291,7 @@ macro_rules! integer {
             type Wide = i64;
             type Bound = (f64, f64);
             type Distance = u64;
+            type Ratio = u64;
             const FLOATING: bool = false;
 
             #[inline(always)]
@@ -314,6 +332,16 @@ macro_rules! integer {
             #[inline(always)]
             fn distance_to_f64(distance: u64) -> f64 {
                 distance as f64
+            }
+
+            #[inline(always)]
+            fn ratio(distance: u64, expected: Self) -> u64 {
+                let ratio = distance as f64 / expected.wide().unsigned_abs() as f64;
+                ratio.to_bits().min(f64::INFINITY.to_bits())
+            }
+
+            fn ratio_to_f64(ratio: u64) -> f64 {
+                f64::from_bits(ratio)
             }
 
             fn allowed(self, (relative, absolute): (f64, f64)) -> f64 {
