@@ -200,7 +200,7 @@ fn an_error_of_a_closure_is_shown_with_its_source() {
       error  shape mismatch in matmul, lhs: [16, 6], rhs: [5, 16]
     ");
 
-    let learner = Learner::new(&vars, |x: &Tensor| x.narrow(1, 0, 4), |o, y| loss::mse(o, y));
+    let learner = Learner::new(&vars, |x: &Tensor| x.narrow(1, 0, 4), loss::mse);
     insta::assert_snapshot!(text(&refused(&learner, (&x, &y))), @"
     assertion `overfits_batch` did not run
     the loss closure returned an error
