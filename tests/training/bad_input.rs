@@ -93,7 +93,8 @@ fn losses_that_cannot_be_used() {
     assertion `overfits_batch` did not run
     `loss_below` is not given, and the loss starts below zero, at -98.3; allowed: the loss that a fitted batch has, which no rule can tell for a loss without a floor at zero
 
-      possible   loss-sign   most losses of the field are never negative: the sign may be flipped
+      possible   loss-sign   most losses of the field are never negative; this one starts at -98.3 and goes to
+                             -100
       help       the loss closure returns the negative of what it should; see docs/causes.md#loss-sign
     ");
 }

@@ -291,14 +291,14 @@ fn a_growing_loss_and_a_slow_one_are_told_apart() {
       shape     slow
       accuracy  0.25
 
-      possible   learning-rate-low   the loss still falls when the steps run out, at a learning rate of 1e-5
-      help       raise the learning rate tenfold; see docs/causes.md#learning-rate-low
+      confirmed  learning-rate-low   at a learning rate of 0.01, 1.62 -> 0.0162 in 145 steps
+      help       use a learning rate near 0.01; see docs/causes.md#learning-rate-low
     ");
     let climbing = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy)
         .optimizer(|vars| SGD::new(vars, -0.1));
     let climbing = failure(&climbing, (&x, &y));
     assert_eq!(climbing.cause(), Some(Cause::LossSign));
-    assert!(!climbing.findings()[0].is_confirmed());
+    assert!(climbing.findings()[0].is_confirmed(), "{climbing}");
 }
 
 #[test]
