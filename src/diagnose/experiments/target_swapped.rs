@@ -7,7 +7,8 @@ use crate::{
     Batch, Cause, Finding, Result, Seed,
     measure::{
         rows::{misleading_rotation, rotate},
-        values::{is_finite, same_bits},
+        scan::is_finite,
+        values::same_bits,
     },
 };
 
