@@ -15,7 +15,10 @@ use candle_core::Tensor;
 use crate::{
     Batch, Finding, Learner, Result, Snapshot,
     learner::Evaluation,
-    measure::training::{Training, moved_since},
+    measure::{
+        training::{Training, moved_since},
+        travel,
+    },
     verdict::{count, number},
 };
 
@@ -38,6 +41,8 @@ pub(crate) struct Case<'c, 'a> {
     pub(crate) before: &'c Snapshot,
     /// The variables that the training changed.
     pub(crate) moved: Vec<String>,
+    /// How far it carried them, in units of their own norm.
+    travel: f64,
 }
 
 impl<'c, 'a> Case<'c, 'a> {
@@ -60,6 +65,7 @@ impl<'c, 'a> Case<'c, 'a> {
             ending,
             before,
             moved: moved_since(before)?,
+            travel: travel::since(before)?,
         })
     }
 

@@ -9,4 +9,5 @@ pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod stack;
 pub(crate) mod training;
+pub(crate) mod travel;
 pub(crate) mod values;

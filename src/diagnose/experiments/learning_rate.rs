@@ -7,7 +7,9 @@ use super::{
     Outcome,
     lab::{Lab, Stop},
 };
-use crate::{Cause, Finding, Result, learner::DEFAULT_LEARNING_RATE, verdict::number};
+use crate::{
+    Cause, Finding, Result, diagnose::Trajectory, learner::DEFAULT_LEARNING_RATE, verdict::number,
+};
 
 /// A tenth is the step people take by hand; a thousandth is a slip of the unit.
 const LOWER: [f64; 3] = [0.1, 0.01, 0.001];
@@ -20,9 +22,14 @@ pub(super) fn lower(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     try_all(lab, Cause::LearningRateHigh, &LOWER.map(|factor| factor * rate))
 }
 
+/// A training that carried its variables further than this share of their own size took steps enough.
+const FAR: f64 = 0.1;
+
+/// Only where the steps were short: a loss that is held up after long ones is not cured by longer ones.
 pub(super) fn higher(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     let rate = lab.case.training.learning_rate;
-    if rate < 0.0 {
+    let held_up = lab.case.trajectory != Trajectory::Slow && lab.case.travel > FAR;
+    if rate < 0.0 || held_up {
         return Ok(Outcome::Nothing);
     }
     let rates = [10.0 * rate, 100.0 * rate, (1000.0 * rate).max(DEFAULT_LEARNING_RATE)];
