@@ -27,7 +27,8 @@ use crate::{
 /// Without [`loss_below`](Self::loss_below) the loss must fall to 1 % of its first value within
 /// [`steps`](Self::steps), or to 10 % while still falling. The fitted model must then lose that fit when its rows are
 /// given to one another's targets, or when its input is zeroed: a fit that survives either is
-/// [`Vacuous`](crate::FailureKind::Vacuous), since the batch can be fitted without looking at the input.
+/// [`Vacuous`](crate::FailureKind::Vacuous), since the batch can be fitted without looking at the input. So is one whose
+/// loss falls below zero, where 1 % of the first value is no floor and `loss_below` has to name one.
 ///
 /// # Errors
 ///
@@ -212,6 +213,9 @@ impl OverfitsBatch {
         if let Some(blind) = blind {
             return Err(blind);
         }
+        if training.last() < 0.0 && !case.goal.strict {
+            return Err(below_zero(case));
+        }
         if let Some(least) = self.accuracy {
             self.judge_accuracy(case, accuracy, least)?;
         }
@@ -358,6 +362,20 @@ fn is_noisy(case: &Case<'_, '_>) -> Result<bool> {
     let once = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     let again = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     Ok(once != again)
+}
+
+/// A share of the first loss is a target for losses whose floor is zero, and for no others.
+fn below_zero(case: &Case<'_, '_>) -> Failure {
+    Failure::vacuous(format!(
+        "the loss falls below zero, so {} is not its floor, and to reach it proves nothing: {}",
+        number(case.goal.target),
+        case.way(),
+    ))
+    .finding(Finding::possible(
+        Cause::RegularizationSign,
+        "a penalty that is subtracted pulls a loss below zero; a likelihood or an ELBO gets there by right",
+    ))
+    .help("name the loss that a fitted batch has with `loss_below`, or mend the sign of the penalty")
 }
 
 fn no_target(initial: f64) -> Failure {
