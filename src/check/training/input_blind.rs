@@ -60,8 +60,11 @@ fn still_fitted(case: &Case<'_, '_>, batch: &Batch) -> Result<Option<f64>> {
         return Ok(None);
     };
     let loss = scalar(&evaluation.loss)?;
-    let last = case.training.last();
-    let reached = case.goal.target.max(last + UNMOVED * last.abs());
+    // A target that the caller named says itself what a fit is; and what is left of a loss below zero is no share of it.
+    let reached = match case.goal.strict {
+        true => case.goal.target,
+        false => case.goal.target.max((1.0 + UNMOVED) * case.training.last()),
+    };
     Ok((loss <= reached).then_some(loss))
 }
 
