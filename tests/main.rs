@@ -1,3 +1,4 @@
 //! One binary: candle links once.
 
+mod corpus;
 mod training;

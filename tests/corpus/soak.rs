@@ -1,0 +1,73 @@
+//! The corpus itself, and a run over a few seeds.
+
+use std::collections::BTreeSet;
+
+use candling::Seed;
+
+use super::{entries, entry::Verdict};
+
+/// The ids of the master list in the groups that have entries.
+const IDS: &[&str] = &[
+    "E1", "E2", "E3", "E4", "E5", "E6", "E8", "E9", "E10", "E12", "E14", "E15", "E16", "E18",
+    "E19", "E22", "F1", "F2", "F3", "F4", "F5", "F6", "F8", "F9", "F12", "F13", "F14", "F15",
+    "F16", "F18", "F19", "G1", "G2", "G4", "G5", "G6", "G7", "G9", "G10", "G11", "G12", "G14",
+    "G15", "G16", "G17", "G18", "G19", "G22", "I1", "I2", "I5", "I6", "I7", "I8", "I10", "I11",
+    "L1", "L3", "L4", "L6", "L7",
+];
+
+/// The ids without an entry; `README.md` has the reasons.
+const LEFT_OUT: &[&str] = &["F6", "G14", "G15", "G18", "G19"];
+
+#[test]
+fn ids_are_of_the_master_list_and_none_is_twice_or_forgotten() {
+    let ids: Vec<&str> = entries().iter().map(|entry| entry.id).collect();
+    let unique: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(unique.len(), ids.len(), "an id is there twice");
+    let wanted: BTreeSet<&str> = IDS
+        .iter()
+        .copied()
+        .filter(|id| !LEFT_OUT.contains(id))
+        .collect();
+    assert_eq!(unique, wanted);
+    let readme = include_str!("README.md");
+    for id in LEFT_OUT {
+        assert!(
+            readme.contains(&format!("| {id} |")),
+            "README.md does not say why {id} is left out"
+        );
+    }
+}
+
+/// Seeds that the scoreboard's, counted from 0, do not hold.
+const SEEDS: [u64; 2] = [1001, 1002];
+
+#[test]
+fn every_bug_is_seen_and_no_clean_twin_alarms() {
+    let mut wrong = Vec::new();
+    for entry in entries() {
+        let mut caught_and_named = true;
+        for seed in SEEDS.map(Seed::new) {
+            let clean = Verdict::of(entry.assertion, entry.clean, seed);
+            if !clean.passed() {
+                wrong.push(format!("{}, clean, {seed:?}: {}", entry.id, clean.text()));
+            }
+            let buggy = Verdict::of(entry.assertion, entry.buggy, seed);
+            caught_and_named &= buggy.is_caught() && buggy.cause() == Some(entry.cause);
+            if entry.missed_today.is_none() && !buggy.is_caught() {
+                wrong.push(format!("{}, buggy, {seed:?}: {}", entry.id, buggy.text()));
+            }
+        }
+        if entry.missed_today.is_some() && caught_and_named {
+            wrong.push(format!(
+                "{} is caught and named: it is no miss any more",
+                entry.id
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
+}
