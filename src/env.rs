@@ -80,9 +80,7 @@ impl Env {
             Some(text) => parse_update(&text)?,
         };
         Ok(Self {
-            seed: value("CANDLING_SEED")
-                .map(|text| parse_seed(&text))
-                .transpose()?,
+            seed: value("CANDLING_SEED").map(|text| parse_seed(&text)).transpose()?,
             update: if in_ci { Update::No } else { update },
             artifacts: value("CANDLING_ARTIFACTS").map(PathBuf::from),
             device: match value("CANDLING_DEVICE") {
@@ -133,11 +131,7 @@ pub fn device() -> Result<Device> {
 
 fn parse_seed(text: &str) -> Result<u64> {
     text.parse().map_err(|_| {
-        unknown(
-            "CANDLING_SEED",
-            text,
-            "a whole number from 0 to 18446744073709551615",
-        )
+        unknown("CANDLING_SEED", text, "a whole number from 0 to 18446744073709551615")
     })
 }
 
@@ -187,10 +181,7 @@ mod tests {
 
     fn with(pairs: &[(&str, &str)]) -> Result<Env> {
         Env::from_lookup(|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -217,19 +208,17 @@ mod tests {
             assert!(text.contains(allowed), "{text}");
         }
         let failure = with(&[("CANDLING_UPDATE", "yes")]).unwrap_err();
-        insta::assert_snapshot!(failure.text(), @"");
+        insta::assert_snapshot!(failure.text(), @r#"
+        `CANDLING_UPDATE` is "yes"; allowed: auto, new, always, no
+
+          help       unset the environment variable, or give it one of the allowed values
+        "#);
     }
 
     #[test]
     fn in_ci_goldens_are_never_written() -> Result<()> {
-        assert_eq!(
-            with(&[("CI", "true"), ("CANDLING_UPDATE", "always")])?.update(),
-            Update::No
-        );
-        assert_eq!(
-            with(&[("CI", "false"), ("CANDLING_UPDATE", "new")])?.update(),
-            Update::New
-        );
+        assert_eq!(with(&[("CI", "true"), ("CANDLING_UPDATE", "always")])?.update(), Update::No);
+        assert_eq!(with(&[("CI", "false"), ("CANDLING_UPDATE", "new")])?.update(), Update::New);
         Ok(())
     }
 }

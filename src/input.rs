@@ -53,10 +53,7 @@ pub struct Batch {
 
 impl Batch {
     fn new<I: Input>(input: &I, target: &Tensor) -> Self {
-        Self {
-            input: input.members().to_vec(),
-            target: Some(target.clone()),
-        }
+        Self { input: input.members().to_vec(), target: Some(target.clone()) }
     }
 
     /// The members of the input; empty for `()`.
@@ -75,10 +72,7 @@ impl Batch {
     }
 
     pub(crate) fn with_input(&self, input: Vec<Tensor>) -> Self {
-        Self {
-            input,
-            target: self.target.clone(),
-        }
+        Self { input, target: self.target.clone() }
     }
 }
 
@@ -108,10 +102,7 @@ impl<I: Input> From<&(I, Tensor)> for Batch {
 
 impl From<()> for Batch {
     fn from((): ()) -> Self {
-        Self {
-            input: Vec::new(),
-            target: None,
-        }
+        Self { input: Vec::new(), target: None }
     }
 }
 

@@ -1,5 +1,97 @@
-//! Testing assertions for neural networks written with candle.
+//! Testing assertions for neural networks written with candle: a few lines in `cargo test` that catch the silent bugs,
+//! say why, and never cry wolf.
+//!
+//! *Candling* is holding an egg up to a candle to see, without breaking it, whether anything inside is alive.
+//!
+//! ```
+//! use candling::{prelude::*, synthetic};
+//!
+//! # struct Mlp { l1: candle_nn::Linear, l2: candle_nn::Linear }
+//! # impl Mlp {
+//! #     fn new(vb: VarBuilder) -> candle_core::Result<Self> {
+//! #         Ok(Self { l1: candle_nn::linear(2, 32, vb.pp("l1"))?, l2: candle_nn::linear(32, 3, vb.pp("l2"))? })
+//! #     }
+//! #     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> { self.l2.forward(&self.l1.forward(x)?.relu()?) }
+//! # }
+//! # /*
+//! #[test]
+//! # */
+//! fn mlp_learns() -> candling::Result<()> {
+//!     let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+//!     let model = Mlp::new(vb)?; // your model, unchanged
+//!     let (x, y) = synthetic::spirals(Seed::new(1), 3, 4)?; // 3 classes, 4 points each
+//!     let learner = Learner::new(&vars, |x| model.forward(x), loss::cross_entropy);
+//!
+//!     assert_overfits_batch!(learner, (&x, &y));
+//!     assert_healthy!(learner, (&x, &y), classes = 3); // everything that applies, one report
+//!     Ok(())
+//! }
+//! # mlp_learns().unwrap();
+//! ```
+//!
+//! With a softmax at the end of the model nothing crashes and the loss falls, but not far enough:
+//!
+//! ```text
+//! assertion `overfits_batch` failed: digits, seed 42
+//! the loss stops above its target: 2.3 -> 1.46 in 300 steps (target 0.023)
+//!
+//!   loss       ▇▃▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   1.46 .. 2.3
+//!   shape      floor above zero
+//!   accuracy   1
+//!   optimizer  AdamW, learning rate 0.01 (the default)
+//!
+//!   confirmed  loss-on-probabilities   the loss is the cross-entropy of logits, and the outputs' rows sum to 1:
+//!                                      its floor over 10 classes is 1.46, not 0
+//!   help       remove the softmax or sigmoid before the loss: it applies its own; see
+//!              docs/causes.md#loss-on-probabilities
+//!   rerun      cargo test digits_are_learned
+//! ```
+//!
+//! # Assertions
+//!
+//! | macro | subjects | what must hold |
+//! |---|---|---|
+//! | [`assert_close!`] | actual, expected | shape, dtype and every element within tolerance; NaN never matches |
+//! | [`assert_finite!`] | tensor | no NaN, no infinity |
+//! | [`assert_in_range!`] | tensor, range | every element in the range |
+//! | [`assert_shape!`] | tensor, dims | exact dimensions, `_` free |
+//! | [`assert_dims!`] | `x => [batch, time, 64], mask => [batch, time]` | names unify across tensors |
+//! | [`assert_overfits_batch!`] | learner, batch | one batch is memorised, by every variable, from its input |
+//! | [`assert_healthy!`] | learner, batch | everything that applies, in one report |
+//!
+//! All have one grammar:
+//!
+//! ```text
+//! assert_<property>!(subject, ...);                                  // panics at the caller's line
+//! assert_<property>!(subject, ..., option = value, option = value);  // the setters of the options type, by name
+//! assert_<property>!(subject, ..., "context {}", value);             // context first in the message
+//! let report = assert_<property>!(...);                              // evaluates to the report
+//!
+//! <Property>::new().option(value).check(subject, ...)?;              // the same as a Result<Report, Failure>
+//! ```
+//!
+//! Subjects may be given as `x` or `&x`. The options types are in [`check`].
+//!
+//! # What is under test
+//!
+//! A [`Learner`] holds variables, a forward closure, a loss closure, and optionally an optimizer. A [`Seed`] makes
+//! variables and inputs, a [`Snapshot`] keeps values, [`set_constant`] replaces them. A check returns its report or a
+//! [`Failure`], which names a [`Cause`] out of a fixed catalogue; `docs/causes.md` explains each.
+//!
+//! # Three kinds of failure
+//!
+//! [`FailureKind::Violated`]: the property does not hold. [`FailureKind::Vacuous`]: the check ran and proved nothing.
+//! [`FailureKind::NotRun`]: an argument cannot be used, or a closure returned an error. A macro panics on all three.
+//!
+//! # Limits
+//!
+//! - Dropout draws from candle's CPU generator, which has no seed: a learner with active dropout trains a little
+//!   differently each time. Give it [`Learner::with_modes`], so that the fit is judged in evaluation mode.
+//! - A variable that shapes the result without receiving a gradient is told from an unused one by moving it; where two
+//!   evaluations differ already, the finding is only *possible*.
+//! - What a passing training hides (rows mixed across the batch, a mask off by one) is not seen by training.
 
+mod approx;
 mod diagnose;
 mod env;
 mod input;
@@ -21,6 +113,7 @@ pub mod synthetic;
 pub use candle_core;
 pub use candle_nn;
 
+pub use approx::Approx;
 pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
 pub use learner::Learner;

@@ -8,4 +8,7 @@ pub use candle_nn::{ModuleT, Optimizer, VarBuilder, VarMap, loss};
 #[doc(no_inline)]
 pub use crate::{Cause, Failure, Learner, Seed, Tolerance};
 #[doc(no_inline)]
-pub use crate::{assert_healthy, assert_overfits_batch};
+pub use crate::{
+    assert_close, assert_dims, assert_finite, assert_healthy, assert_in_range,
+    assert_overfits_batch, assert_shape,
+};

@@ -6,9 +6,15 @@ pub use std::{
     format_args,
     option::Option::{None, Some},
     result::Result::{Err, Ok},
+    stringify,
 };
 
-use crate::{Failure, env, verdict::Palette};
+use crate::{Failure, check::ShapePattern, env, verdict::Palette};
+
+/// Gives the dimensions of `assert_shape!` their type, which an empty list does not have by itself.
+pub fn shape_pattern(dims: &[Option<usize>]) -> ShapePattern {
+    ShapePattern::from(dims)
+}
 
 /// Panics at the caller's line with the whole message.
 #[cold]
@@ -18,10 +24,6 @@ pub fn fail(failure: Failure, context: Option<fmt::Arguments<'_>>) -> ! {
         Some(context) => failure.context(context),
         None => failure,
     };
-    let palette = if env::colour() {
-        Palette::Colour
-    } else {
-        Palette::Plain
-    };
+    let palette = if env::colour() { Palette::Colour } else { Palette::Plain };
     panic!("{}", failure.text_in(palette))
 }

@@ -19,19 +19,14 @@ pub trait Variables {
 impl Variables for VarMap {
     fn named(&self) -> Vec<(String, Var)> {
         // A panic elsewhere while the map was locked does not make its variables wrong.
-        let data = self
-            .data()
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let data = self.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         data.named()
     }
 }
 
 impl Variables for HashMap<String, Var> {
     fn named(&self) -> Vec<(String, Var)> {
-        self.iter()
-            .map(|(name, var)| (name.clone(), var.clone()))
-            .collect()
+        self.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 }
 
@@ -53,9 +48,7 @@ impl Variables for [(String, Var)] {
 
 impl Variables for [(&str, Var)] {
     fn named(&self) -> Vec<(String, Var)> {
-        self.iter()
-            .map(|(name, var)| ((*name).to_owned(), var.clone()))
-            .collect()
+        self.iter().map(|(name, var)| ((*name).to_owned(), var.clone())).collect()
     }
 }
 
@@ -146,9 +139,7 @@ impl Snapshot {
 
     /// The kept values, sorted by name.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &Var, &Tensor)> {
-        self.kept
-            .iter()
-            .map(|(name, var, value)| (name.as_str(), var, value))
+        self.kept.iter().map(|(name, var, value)| (name.as_str(), var, value))
     }
 
     /// From here on the values come back whatever happens: on success, on failure, on panic.
@@ -202,9 +193,7 @@ impl Drop for RestoreOnDrop {
 ///
 /// candle's, from the device.
 pub fn set_constant<V: Variables + ?Sized>(vars: &V, value: f64) -> Result<Snapshot> {
-    replace(vars, |_, var| {
-        Tensor::full(value, var.shape(), &candle_core::Device::Cpu)
-    })
+    replace(vars, |_, var| Tensor::full(value, var.shape(), &candle_core::Device::Cpu))
 }
 
 /// Gives every variable the tensor that `value` makes from its name and shape, cast to the variable's dtype.
@@ -292,7 +281,7 @@ mod tests {
             _ => Tensor::zeros(7, DType::F32, &Device::Cpu),
         })
         .unwrap_err();
-        insta::assert_snapshot!(failure.text(), @"");
+        insta::assert_snapshot!(failure.text(), @"the value for variable `b` is of shape [7]; allowed: [1, 1], the variable's shape");
         assert_eq!(vars[1].1.to_vec1::<f32>()?, [1.0, 2.0]);
         Ok(())
     }

@@ -1,4 +1,6 @@
-//! One binary: candle links once.
+//! One binary for all integration tests: candle links once.
 
 mod corpus;
+mod hygiene;
+mod tensors;
 mod training;

@@ -10,7 +10,16 @@ pub(crate) fn run<T>(
     location: &'static Location<'static>,
     check: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    stack::deep(check).map_err(|failure| failure.of(assertion, location).rerun(rerun()))
+    signed(assertion, location, stack::deep(check))
+}
+
+/// Signs a failure with the assertion's name, the caller's line, and the line that runs the test again.
+pub(crate) fn signed<T>(
+    assertion: &'static str,
+    location: &'static Location<'static>,
+    result: Result<T>,
+) -> Result<T> {
+    result.map_err(|failure| failure.of(assertion, location).rerun(rerun()))
 }
 
 /// The line that runs the test of this thread again. libtest names a test's thread after the test.
@@ -25,8 +34,5 @@ fn rerun() -> Option<String> {
 
 /// The findings whose cause the caller did not allow.
 pub(crate) fn not_allowed(findings: Vec<Finding>, allowed: &[Cause]) -> Vec<Finding> {
-    findings
-        .into_iter()
-        .filter(|finding| !allowed.contains(&finding.cause()))
-        .collect()
+    findings.into_iter().filter(|finding| !allowed.contains(&finding.cause())).collect()
 }

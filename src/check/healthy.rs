@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{OverfitsBatch, OverfitsBatchReport, call};
 use crate::{
     Batch, Cause, Failure, FailureKind, Finding, Learner, Result,
-    measure::values::{is_finite, values},
+    measure::values::{is_finite, to_f64_vec},
     verdict::{count, number},
 };
 
@@ -71,11 +71,7 @@ impl Default for Healthy {
 impl Healthy {
     /// Every check that applies.
     pub fn new() -> Self {
-        Self {
-            classes: None,
-            skipped: Vec::new(),
-            allowed: Vec::new(),
-        }
+        Self { classes: None, skipped: Vec::new(), allowed: Vec::new() }
     }
 
     /// How many classes the targets have: labels must lie in `0..classes`. Default: not judged.
@@ -120,9 +116,7 @@ impl Healthy {
         if self.runs("overfits_batch") && learner.has_loss() {
             let options = (self.allowed.iter())
                 .fold(OverfitsBatch::new(), |options, cause| options.allow(*cause));
-            let outcome = options
-                .check(learner, batch)
-                .map(|report| fit = Some(report));
+            let outcome = options.check(learner, batch).map(|report| fit = Some(report));
             outcomes.push(("overfits_batch", outcome));
         }
         let ran: Vec<&str> = outcomes.iter().map(|(name, _)| *name).collect();
@@ -131,10 +125,7 @@ impl Healthy {
         }
         match outcomes.iter().any(|(_, outcome)| outcome.is_err()) {
             true => Err(together(outcomes)),
-            false => Ok(HealthyReport {
-                ran,
-                overfits_batch: fit,
-            }),
+            false => Ok(HealthyReport { ran, overfits_batch: fit }),
         }
     }
 
@@ -143,11 +134,7 @@ impl Healthy {
     }
 
     fn validate(&self) -> Result<()> {
-        if let Some(unknown) = self
-            .skipped
-            .iter()
-            .find(|name| !CHECKS.contains(&name.as_str()))
-        {
+        if let Some(unknown) = self.skipped.iter().find(|name| !CHECKS.contains(&name.as_str())) {
             let was = format!("{unknown:?}");
             return Err(Failure::bad_argument("skip", was, CHECKS.join(", ")));
         }
@@ -161,10 +148,7 @@ impl Healthy {
 /// One failure of several: a line for each check, then all their findings.
 fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
     let all = outcomes.len();
-    let failures: Vec<&Failure> = outcomes
-        .iter()
-        .filter_map(|(_, o)| o.as_ref().err())
-        .collect();
+    let failures: Vec<&Failure> = outcomes.iter().filter_map(|(_, o)| o.as_ref().err()).collect();
     let headline = format!("{} of {} failed", failures.len(), count(all, "check"));
     let is = |kind: FailureKind| failures.iter().any(|failure| failure.kind() == kind);
     let mut failure = if is(FailureKind::Violated) {
@@ -182,9 +166,7 @@ fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
         failure = failure.fact(*name, verdict);
     }
     for failed in failures {
-        failure = failure
-            .facts_of(failed)
-            .with_findings(failed.findings().iter().cloned());
+        failure = failure.facts_of(failed).with_findings(failed.findings().iter().cloned());
     }
     failure
 }
@@ -210,11 +192,8 @@ fn require_finite(tensor: &Tensor, what: &str) -> Result<()> {
     if is_finite(tensor)? {
         return Ok(());
     }
-    let bad = values(tensor)?.iter().filter(|v| !v.is_finite()).count();
-    let evidence = format!(
-        "{bad} of {} NaN or infinite",
-        count(tensor.elem_count(), "value")
-    );
+    let bad = to_f64_vec(tensor)?.iter().filter(|v| !v.is_finite()).count();
+    let evidence = format!("{bad} of {} NaN or infinite", count(tensor.elem_count(), "value"));
     Err(Failure::violated(format!("{what} is not finite"))
         .finding(Finding::confirmed(Cause::NotFinite, evidence).at(what)))
 }
@@ -227,7 +206,7 @@ fn labels(batch: &Batch, classes: usize) -> Result<()> {
             "integer targets",
         ));
     };
-    let values = values(target)?;
+    let values = to_f64_vec(target)?;
     let outside = |label: &&f64| !(0.0..classes as f64).contains(*label);
     let Some(place) = values.iter().position(|label| outside(&label)) else {
         return Ok(());

@@ -1,10 +1,17 @@
-//! Judgement: one property a file. An options type is an assertion's settings and its `check`; the macro of the same
-//! name calls it and panics.
+//! Judgement: one property a file.
+//!
+//! Every options type has `new()`, a setter for each option, and `check(..)`, which returns a report or a
+//! [`Failure`](crate::Failure). The macro of the same name takes the same options by the setters' names.
 
 mod call;
 mod healthy;
+mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
 pub use healthy::{Healthy, HealthyReport};
+pub use tensors::{
+    Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
+    ShapePattern, ShapeReport,
+};
 pub use training::{OverfitsBatch, OverfitsBatchReport};

@@ -29,7 +29,5 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
         }
     );
     let place = format!("rows {} and {}", pair.first, pair.second);
-    Ok(vec![
-        Finding::confirmed(Cause::LabelsContradictory, evidence).at(place),
-    ])
+    Ok(vec![Finding::confirmed(Cause::LabelsContradictory, evidence).at(place)])
 }

@@ -31,9 +31,7 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
         return Ok(Vec::new());
     };
     // At one point alone two formulas can agree by chance.
-    let found = formulas
-        .into_iter()
-        .filter_map(|formula| judged(formula, rows, case));
+    let found = formulas.into_iter().filter_map(|formula| judged(formula, rows, case));
     let finding = |(cause, evidence): (Cause, String)| match seen_twice {
         true => Finding::confirmed(cause, evidence),
         false => Finding::possible(cause, evidence),

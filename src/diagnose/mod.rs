@@ -15,6 +15,7 @@ use crate::{
     Batch, Finding, Learner, Result, Snapshot,
     learner::Evaluation,
     measure::training::{Training, moved_since},
+    verdict::{count, number},
 };
 
 pub(crate) use trajectory::Goal;
@@ -56,6 +57,12 @@ impl<'c, 'a> Case<'c, 'a> {
         })
     }
 
+    /// `2.31 -> 0.004 in 118 steps`.
+    pub(crate) fn way(&self) -> String {
+        let steps = count(self.training.steps(), "step");
+        format!("{} -> {} in {steps}", number(self.training.first()), number(self.training.last()))
+    }
+
     fn last_output(&self) -> Option<&Tensor> {
         self.ending?.output.as_ref()
     }
@@ -74,6 +81,9 @@ pub(crate) fn wrong_in_any_case(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
 /// Why the loss did not reach its goal, beyond [`wrong_in_any_case`].
 pub(crate) fn why_not_fitted(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let mut findings = not_finite::findings(case)?;
+    if !case.goal.target.is_finite() {
+        return Ok(findings);
+    }
     findings.extend(data::findings(case)?);
     findings.extend(output::findings(case)?);
     findings.extend(suspects::findings(case)?);

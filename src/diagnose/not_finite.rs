@@ -7,7 +7,7 @@ use crate::{
     Cause, Finding, Result,
     measure::{
         training::Gradient,
-        values::{extent, is_finite, values},
+        values::{extent, is_finite, to_f64_vec},
     },
     verdict::{count, number},
 };
@@ -89,28 +89,19 @@ pub(super) fn hidden(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             format!("the gradient of {}", gradient.name),
             "it is not finite at the first step, where the loss still is",
         ),
-        None => (
-            format!("variable {first}"),
-            "it is not finite after the training",
-        ),
+        None => (format!("variable {first}"), "it is not finite after the training"),
     };
     let evidence = format!(
         "{evidence}; {} end as NaN or infinity, and a later `relu` hides it",
         count(broken.len(), "variable"),
     );
-    Ok(vec![
-        Finding::confirmed(Cause::NotFinite, evidence).at(place),
-    ])
+    Ok(vec![Finding::confirmed(Cause::NotFinite, evidence).at(place)])
 }
 
 fn finite(case: &Case<'_, '_>) -> Result<String> {
     Ok(match output_extent(case)? {
         Some((low, high)) => {
-            format!(
-                "the output in [{}, {}] is finite",
-                number(low),
-                number(high)
-            )
+            format!("the output in [{}, {}] is finite", number(low), number(high))
         }
         None => "every variable is finite".to_owned(),
     })
@@ -118,7 +109,7 @@ fn finite(case: &Case<'_, '_>) -> Result<String> {
 
 fn output_extent(case: &Case<'_, '_>) -> Result<Option<(f64, f64)>> {
     match &case.training.first_output {
-        Some(output) => Ok(extent(&values(output)?)),
+        Some(output) => Ok(extent(&to_f64_vec(output)?)),
         None => Ok(None),
     }
 }
@@ -126,11 +117,7 @@ fn output_extent(case: &Case<'_, '_>) -> Result<Option<(f64, f64)>> {
 /// A logarithm of something that is no probability, or an exponential of something large.
 fn unstable_loss(case: &Case<'_, '_>) -> Result<Finding> {
     let outside = output_extent(case)?.is_some_and(|(low, high)| low < 0.0 || high > 1.0);
-    let is_nan = case
-        .training
-        .losses
-        .last()
-        .is_some_and(|loss| loss.is_nan());
+    let is_nan = case.training.losses.last().is_some_and(|loss| loss.is_nan());
     Ok(match outside && is_nan {
         true => Finding::possible(
             Cause::LossOnLogits,

@@ -11,10 +11,7 @@ const VANISHED: f64 = 1e-6;
 pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let rate = number(case.training.learning_rate);
     let high = |why: &str| {
-        Finding::possible(
-            Cause::LearningRateHigh,
-            format!("{why} at a learning rate of {rate}"),
-        )
+        Finding::possible(Cause::LearningRateHigh, format!("{why} at a learning rate of {rate}"))
     };
     let mut found = Vec::new();
     match case.trajectory {
@@ -54,17 +51,10 @@ fn climbs(losses: &[f64]) -> bool {
 }
 
 fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
-    let norms = || {
-        case.training
-            .gradients
-            .iter()
-            .filter_map(|g| Some((g.first_norm?, &g.name)))
-    };
+    let norms = || case.training.gradients.iter().filter_map(|g| Some((g.first_norm?, &g.name)));
     let largest = norms().map(|(norm, _)| norm).fold(0.0, f64::max);
-    let small: Vec<&String> = norms()
-        .filter(|(norm, _)| *norm <= VANISHED * largest)
-        .map(|(_, name)| name)
-        .collect();
+    let small: Vec<&String> =
+        norms().filter(|(norm, _)| *norm <= VANISHED * largest).map(|(_, name)| name).collect();
     let (first, all) = (small.first()?, norms().count());
     // One variable may have none by right (an attention's key bias, a bias before a norm); half of them may not.
     (2 * small.len() >= all).then(|| {
@@ -79,13 +69,7 @@ fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
 
 /// The known floors of a cross-entropy that is fed probabilities, where its formula could not be told.
 fn misled(case: &Case<'_, '_>) -> Option<Finding> {
-    let classes = case
-        .training
-        .first_output
-        .as_ref()?
-        .dims()
-        .last()
-        .copied()?;
+    let classes = case.training.first_output.as_ref()?.dims().last().copied()?;
     let is_class = !case.batch.target()?.dtype().is_float();
     let floor = (std::f64::consts::E + classes as f64 - 1.0).ln() - 1.0;
     let last = case.training.last();

@@ -70,35 +70,19 @@ const SWINGING: f64 = 0.3;
 
 impl Goal {
     pub(crate) fn default_for(initial: f64) -> Self {
-        Self {
-            initial,
-            target: FITTED * initial,
-            strict: false,
-        }
+        Self { initial, target: FITTED * initial, strict: false }
     }
 
     pub(crate) fn below(initial: f64, target: f64) -> Self {
-        Self {
-            initial,
-            target,
-            strict: true,
-        }
+        Self { initial, target, strict: true }
     }
 }
 
 impl Trajectory {
     pub(crate) fn of(losses: &[f64], last: f64, goal: Goal) -> Self {
-        let grown = || {
-            losses
-                .iter()
-                .any(|l| l.is_finite() && *l > EXPLODED * goal.initial.abs())
-        };
+        let grown = || losses.iter().any(|l| l.is_finite() && *l > EXPLODED * goal.initial.abs());
         if !last.is_finite() || losses.iter().any(|l| !l.is_finite()) {
-            return if grown() {
-                Self::Exploding
-            } else {
-                Self::NotFinite
-            };
+            return if grown() { Self::Exploding } else { Self::NotFinite };
         }
         if last <= goal.target {
             return Self::Converged;
@@ -124,11 +108,7 @@ impl Trajectory {
         if swings(&losses[losses.len() / 2..]) > SWINGING {
             return Self::Oscillating;
         }
-        if progress < HARDLY_MOVED {
-            Self::Plateau
-        } else {
-            Self::FloorAboveZero
-        }
+        if progress < HARDLY_MOVED { Self::Plateau } else { Self::FloorAboveZero }
     }
 
     /// Whether the batch counts as fitted: at the goal, or nine tenths down and still on its way.
@@ -205,17 +185,11 @@ mod tests {
         assert_eq!(shape(|t| 2.3 - 1e-5 * t), Trajectory::Slow);
         assert_eq!(shape(|t| 2.3 - 1e-5 * t.min(50.0)), Trajectory::Plateau);
         assert_eq!(shape(|t| 2.3 + 1e-3 * (t * 2.9).sin()), Trajectory::Plateau);
-        assert_eq!(
-            shape(|t| 1.46 + 0.84 * (-t / 10.0).exp()),
-            Trajectory::FloorAboveZero
-        );
+        assert_eq!(shape(|t| 1.46 + 0.84 * (-t / 10.0).exp()), Trajectory::FloorAboveZero);
         assert_eq!(shape(|t| 2.0 + (t * 2.9).sin()), Trajectory::Oscillating);
         assert_eq!(shape(|t| 2.3 + 0.05 * t), Trajectory::Rising);
         assert_eq!(shape(|t| 2.3 * (t / 20.0).exp()), Trajectory::Exploding);
-        assert_eq!(
-            shape(|t| if t < 50.0 { 2.3 } else { f64::NAN }),
-            Trajectory::NotFinite
-        );
+        assert_eq!(shape(|t| if t < 50.0 { 2.3 } else { f64::NAN }), Trajectory::NotFinite);
         assert_eq!(shape(|t| 2.3 * (10.0 * t).exp()), Trajectory::Exploding);
     }
 
@@ -223,10 +197,7 @@ mod tests {
     fn one_step_is_enough_for_a_shape() {
         let goal = Goal::default_for(2.0);
         assert_eq!(Trajectory::of(&[2.0, 1.9], 1.9, goal), Trajectory::Slow);
-        assert_eq!(
-            Trajectory::of(&[2.0, 0.001], 0.001, goal),
-            Trajectory::Converged
-        );
+        assert_eq!(Trajectory::of(&[2.0, 0.001], 0.001, goal), Trajectory::Converged);
         assert_eq!(Trajectory::of(&[2.0, 2.0], 2.0, goal), Trajectory::Plateau);
     }
 

@@ -19,12 +19,7 @@ const VISIBLE: f64 = 1.0;
 
 pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let mut found = frozen_moved(case);
-    if case
-        .training
-        .broken
-        .as_ref()
-        .is_some_and(|broken| broken.step == 0)
-    {
+    if case.training.broken.as_ref().is_some_and(|broken| broken.step == 0) {
         return Ok(found);
     }
     found.extend(without_gradient(case)?);
@@ -34,11 +29,7 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
 
 pub(super) fn unused(case: &Case<'_, '_>) -> Result<Vec<String>> {
     let mut unused = Vec::new();
-    for (name, var) in case
-        .learner
-        .trainable()
-        .filter(|(name, _)| !arrived(case, name))
-    {
+    for (name, var) in case.learner.trainable().filter(|(name, _)| !arrived(case, name)) {
         let effect = effect::of_variable(case.learner, case.batch, name, var)?;
         if effect.is_some_and(|effect| !effect.any()) {
             unused.push(name.to_owned());
@@ -48,10 +39,7 @@ pub(super) fn unused(case: &Case<'_, '_>) -> Result<Vec<String>> {
 }
 
 fn arrived(case: &Case<'_, '_>, name: &str) -> bool {
-    case.training
-        .gradients
-        .iter()
-        .any(|gradient| gradient.name == name && gradient.arrived)
+    case.training.gradients.iter().any(|gradient| gradient.name == name && gradient.arrived)
 }
 
 fn frozen_moved(case: &Case<'_, '_>) -> Vec<Finding> {
@@ -74,11 +62,8 @@ fn without_gradient(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     if case.training.steps() == 0 {
         return Ok(Vec::new());
     }
-    let without: Vec<_> = case
-        .learner
-        .trainable()
-        .filter(|(name, _)| !arrived(case, name))
-        .collect();
+    let without: Vec<_> =
+        case.learner.trainable().filter(|(name, _)| !arrived(case, name)).collect();
     let all = case.training.gradients.len();
     if without.is_empty() {
         return Ok(Vec::new());
@@ -151,13 +136,12 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             Finding::possible(Cause::OptimizerMissesVariable, evidence).at(listed(&still)),
         ]);
     };
-    let (slow, missed): (Vec<&str>, Vec<&str>) = still
-        .into_iter()
-        .partition(|name| moved.iter().any(|m| m == name));
+    let (slow, missed): (Vec<&str>, Vec<&str>) =
+        still.into_iter().partition(|name| moved.iter().any(|m| m == name));
     let mut found = Vec::new();
     if !missed.is_empty() {
         let evidence = format!(
-            "a gradient arrives at {}, but no step moves it, at a learning rate of {} neither",
+            "a gradient arrives at {}, but no step moves them, not even at a learning rate of {}",
             count(missed.len(), "variable"),
             number(larger),
         );
@@ -173,11 +157,7 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
         );
         // A step lost in the format is the format's doing only where the rate is a usual one.
         let coarse = rate.abs() >= 1e-5 && slow.iter().any(|name| is_half(case, name));
-        let cause = if coarse {
-            Cause::PrecisionLoss
-        } else {
-            Cause::LearningRateLow
-        };
+        let cause = if coarse { Cause::PrecisionLoss } else { Cause::LearningRateLow };
         found.push(Finding::confirmed(cause, evidence).at(listed(&slow)));
     }
     Ok(found)
@@ -188,11 +168,7 @@ fn larger_rate(case: &Case<'_, '_>, rate: f64, still: &[&str]) -> Result<f64> {
     let mut larger = (LARGER * rate.abs()).max(DEFAULT_LEARNING_RATE);
     let norms = case.training.gradients.iter();
     for gradient in norms.filter(|gradient| still.contains(&gradient.name.as_str())) {
-        let var = case
-            .learner
-            .variables()
-            .iter()
-            .find(|(name, _)| *name == gradient.name);
+        let var = case.learner.variables().iter().find(|(name, _)| *name == gradient.name);
         if let (Some((_, var)), Some(first)) = (var, gradient.first_norm)
             && first.is_finite()
         {
@@ -225,12 +201,7 @@ fn moved_by_one_step(case: &Case<'_, '_>, learning_rate: f64) -> Result<Option<V
 /// The first names, and how many more.
 fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 4;
-    let shown = names
-        .iter()
-        .take(SHOWN)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {more} more"),

@@ -168,11 +168,8 @@ impl<'a> Learner<'a> {
         let (vars, vb) = seed.var_builder(dtype, device);
         let forward = build(vb).map_err(|e| Failure::from_candle("the build closure", e))?;
         let mut learner = Self::of(&vars, Closures::with_loss(forward, loss, false));
-        learner.factory = Some(Factory {
-            build: shared(Box::new(build)),
-            dtype,
-            device: device.clone(),
-        });
+        learner.factory =
+            Some(Factory { build: shared(Box::new(build)), dtype, device: device.clone() });
         Ok(learner)
     }
 
@@ -232,9 +229,7 @@ impl<'a> Learner<'a> {
 
     /// Whether a variable of that name is declared frozen.
     pub fn is_frozen(&self, name: &str) -> bool {
-        self.frozen
-            .iter()
-            .any(|prefix| name.starts_with(prefix.as_str()))
+        self.frozen.iter().any(|prefix| name.starts_with(prefix.as_str()))
     }
 
     /// The variables an optimizer should move: of a float dtype, not frozen, and no running statistic.
@@ -249,14 +244,9 @@ impl<'a> Learner<'a> {
     /// The first declared frozen prefix that names no variable: a typing error that would silently freeze nothing.
     pub(crate) fn frozen_without_effect(&self) -> Option<&str> {
         let names_one = |prefix: &&String| {
-            self.variables
-                .iter()
-                .any(|(name, _)| name.starts_with(prefix.as_str()))
+            self.variables.iter().any(|(name, _)| name.starts_with(prefix.as_str()))
         };
-        self.frozen
-            .iter()
-            .find(|prefix| !names_one(prefix))
-            .map(String::as_str)
+        self.frozen.iter().find(|prefix| !names_one(prefix)).map(String::as_str)
     }
 
     /// Whether the forward closure tells training from evaluation.
@@ -311,10 +301,7 @@ impl<'a> Learner<'a> {
                 let output = self.output(batch.input(), train)?;
                 let mut loss = loss.try_borrow_mut().map_err(|_| reentered())?;
                 let loss = loss(&output, target).map_err(|e| loss_failed(e, &output, target))?;
-                Ok(Evaluation {
-                    output: Some(output),
-                    loss,
-                })
+                Ok(Evaluation { output: Some(output), loss })
             }
             (Closures::Loss(loss), None) => {
                 let mut loss = loss.try_borrow_mut().map_err(|_| reentered())?;
@@ -331,11 +318,9 @@ impl<'a> Learner<'a> {
                 "an input and targets",
                 "`()`: the closure of `Learner::from_loss` owns its data",
             )),
-            (Closures::ForwardAndLoss { .. }, None) => Err(Failure::bad_argument(
-                "batch",
-                "`()`",
-                "an input and its targets, `(&x, &y)`",
-            )),
+            (Closures::ForwardAndLoss { .. }, None) => {
+                Err(Failure::bad_argument("batch", "`()`", "an input and its targets, `(&x, &y)`"))
+            }
         }
     }
 }
@@ -352,11 +337,7 @@ impl<'a> Closures<'a> {
         loss: impl FnMut(&Tensor, &Tensor) -> candle_core::Result<Tensor> + 'a,
         modes: bool,
     ) -> Self {
-        Self::ForwardAndLoss {
-            forward: shared(forward),
-            loss: shared(Box::new(loss)),
-            modes,
-        }
+        Self::ForwardAndLoss { forward: shared(forward), loss: shared(Box::new(loss)), modes }
     }
 }
 
@@ -379,11 +360,7 @@ fn reentered() -> Failure {
 
 impl fmt::Debug for Learner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self
-            .variables
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Learner")
             .field("variables", &names)
             .field("frozen", &self.frozen)

@@ -55,9 +55,8 @@ impl<'a> Learner<'a> {
         O: Optimizer + 'a,
         F: FnMut(Vec<Var>) -> Result<O> + 'a,
     {
-        self.optimizer = Some(shared(Box::new(move |vars| {
-            Ok(Box::new(make(vars)?) as Box<dyn Stepper + 'a>)
-        })));
+        self.optimizer =
+            Some(shared(Box::new(move |vars| Ok(Box::new(make(vars)?) as Box<dyn Stepper + 'a>))));
         self
     }
 
@@ -77,16 +76,8 @@ impl<'a> Learner<'a> {
 
 fn default_optimizer<'a>(vars: Vec<Var>) -> Result<Box<dyn Stepper + 'a>> {
     // In f16 the usual epsilon of 1e-8 is zero, and the first zero gradient makes 0 / 0.
-    let eps = if vars.iter().any(|var| var.dtype() == DType::F16) {
-        1e-4
-    } else {
-        1e-8
-    };
-    let params = ParamsAdamW {
-        lr: DEFAULT_LEARNING_RATE,
-        weight_decay: 0.0,
-        eps,
-        ..ParamsAdamW::default()
-    };
+    let eps = if vars.iter().any(|var| var.dtype() == DType::F16) { 1e-4 } else { 1e-8 };
+    let params =
+        ParamsAdamW { lr: DEFAULT_LEARNING_RATE, weight_decay: 0.0, eps, ..ParamsAdamW::default() };
     Ok(Box::new(AdamW::new(vars, params)?))
 }

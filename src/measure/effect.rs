@@ -42,8 +42,7 @@ pub(crate) fn of_variable(
     }
     let own = var.as_tensor().copy()?;
     let set = |value: &Tensor| {
-        var.set(value)
-            .map_err(|e| Failure::from_candle(&format!("setting variable `{name}`"), e))
+        var.set(value).map_err(|e| Failure::from_candle(&format!("setting variable `{name}`"), e))
     };
     set(&moved(name, &own)?)?;
     let there = learner.evaluate(batch, false);

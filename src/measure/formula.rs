@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::values::{extent, values};
+use super::values::{extent, to_f64_vec};
 
 /// A formula of the field, and how it was applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ pub(crate) fn read_rows(output: &Tensor) -> Result<Option<Rows>> {
     if output.elem_count() == 0 || output.elem_count() > MOST_ELEMENTS {
         return Ok(None);
     }
-    let values = values(output)?;
+    let values = to_f64_vec(output)?;
     // Sums of rounded probabilities: a few units in the last place of the format each.
     let near_one = |sum: f64| (sum - 1.0).abs() < 1e-2;
     let rows = || values.chunks_exact(classes);
@@ -78,11 +78,7 @@ pub(crate) fn matching(output: &Tensor, target: &Tensor, loss: f64) -> Result<Ve
     for (kind, terms) in terms {
         let sum: f64 = terms.sum;
         for summed in [false, true] {
-            let value = if summed {
-                sum
-            } else {
-                sum / terms.count as f64
-            };
+            let value = if summed { sum } else { sum / terms.count as f64 };
             if summed && terms.count == 1 {
                 continue;
             }
@@ -90,11 +86,7 @@ pub(crate) fn matching(output: &Tensor, target: &Tensor, loss: f64) -> Result<Ve
                 let value = if negated { -value } else { value };
                 // f32 sums of thousands of terms keep five digits or more.
                 if (value - loss).abs() <= 1e-4 * loss.abs() {
-                    found.push(Formula {
-                        kind,
-                        summed,
-                        negated,
-                    });
+                    found.push(Formula { kind, summed, negated });
                 }
             }
         }
@@ -117,42 +109,26 @@ fn of_classes(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
     if classes < 2 || output.elem_count() != target.elem_count() * classes {
         return Ok(Vec::new());
     }
-    let (output, labels) = (values(output)?, values(target)?);
-    if labels
-        .iter()
-        .any(|label| !(0.0..classes as f64).contains(label))
-    {
+    let (output, labels) = (to_f64_vec(output)?, to_f64_vec(target)?);
+    if labels.iter().any(|label| !(0.0..classes as f64).contains(label)) {
         return Ok(Vec::new());
     }
-    let rows = || {
-        output
-            .chunks_exact(classes)
-            .zip(labels.iter().map(|label| *label as usize))
-    };
+    let rows = || output.chunks_exact(classes).zip(labels.iter().map(|label| *label as usize));
     let cross_entropy = terms(rows().map(|(row, label)| log_sum_exp(row) - row[label]));
     let likelihood = terms(rows().map(|(row, label)| -row[label]));
-    Ok(vec![
-        (Kind::CrossEntropy, cross_entropy),
-        (Kind::NegativeLogLikelihood, likelihood),
-    ])
+    Ok(vec![(Kind::CrossEntropy, cross_entropy), (Kind::NegativeLogLikelihood, likelihood)])
 }
 
 fn elementwise(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
-    let (o, t) = (values(output)?, values(target)?);
+    let (o, t) = (to_f64_vec(output)?, to_f64_vec(target)?);
     if o.len() != t.len() {
         return Ok(Vec::new());
     }
     let pairs = || o.iter().copied().zip(t.iter().copied());
-    let mut found = vec![(
-        Kind::MeanSquaredError,
-        terms(pairs().map(|(o, t)| (o - t).powi(2))),
-    )];
+    let mut found = vec![(Kind::MeanSquaredError, terms(pairs().map(|(o, t)| (o - t).powi(2))))];
     if t.iter().all(|t| (0.0..=1.0).contains(t)) {
         let entropy = |(o, t): (f64, f64)| o.max(0.0) - o * t + (-o.abs()).exp().ln_1p();
-        found.push((
-            Kind::BinaryCrossEntropyWithLogits,
-            terms(pairs().map(entropy)),
-        ));
+        found.push((Kind::BinaryCrossEntropyWithLogits, terms(pairs().map(entropy))));
     }
     // (N, 1) against (N) in either order: all N x N pairs, in closed form.
     let column = |tensor: &Tensor| matches!(tensor.dims(), [_, 1]);
@@ -162,13 +138,7 @@ fn elementwise(output: &Tensor, target: &Tensor) -> Result<Vec<(Kind, Terms)>> {
         let n = o.len() as f64;
         let moment = |v: &[f64], power: i32| v.iter().map(|x| x.powi(power)).sum::<f64>();
         let sum = n * (moment(&o, 2) + moment(&t, 2)) - 2.0 * moment(&o, 1) * moment(&t, 1);
-        found.push((
-            Kind::BroadcastSquaredError,
-            Terms {
-                sum,
-                count: o.len() * o.len(),
-            },
-        ));
+        found.push((Kind::BroadcastSquaredError, Terms { sum, count: o.len() * o.len() }));
     }
     Ok(found)
 }
@@ -189,10 +159,7 @@ mod tests {
     fn kinds(output: &Tensor, target: &Tensor, loss: &Tensor) -> Vec<(Kind, bool, bool)> {
         let loss = f64::from(loss.to_scalar::<f32>().unwrap());
         let found = matching(output, target, loss).unwrap();
-        found
-            .into_iter()
-            .map(|f| (f.kind, f.summed, f.negated))
-            .collect()
+        found.into_iter().map(|f| (f.kind, f.summed, f.negated)).collect()
     }
 
     #[test]
@@ -201,37 +168,19 @@ mod tests {
         let logits = seed.normal("o", (8, 5), DType::F32, &Device::Cpu)?;
         let labels = seed.tokens("y", 5, 8, &Device::Cpu)?;
         let ce = loss::cross_entropy(&logits, &labels)?;
-        assert_eq!(
-            kinds(&logits, &labels, &ce),
-            [(Kind::CrossEntropy, false, false)]
-        );
-        assert_eq!(
-            kinds(&logits, &labels, &ce.neg()?),
-            [(Kind::CrossEntropy, false, true)]
-        );
+        assert_eq!(kinds(&logits, &labels, &ce), [(Kind::CrossEntropy, false, false)]);
+        assert_eq!(kinds(&logits, &labels, &ce.neg()?), [(Kind::CrossEntropy, false, true)]);
         let nll = loss::nll(&logits, &labels)?;
-        assert_eq!(
-            kinds(&logits, &labels, &nll),
-            [(Kind::NegativeLogLikelihood, false, false)]
-        );
+        assert_eq!(kinds(&logits, &labels, &nll), [(Kind::NegativeLogLikelihood, false, false)]);
 
-        let (o, t) = (
-            logits.narrow(1, 0, 1)?,
-            seed.normal("t", (8, 1), DType::F32, &Device::Cpu)?,
-        );
+        let (o, t) = (logits.narrow(1, 0, 1)?, seed.normal("t", (8, 1), DType::F32, &Device::Cpu)?);
         let mse = loss::mse(&o, &t)?;
-        assert_eq!(
-            kinds(&o, &t, &mse),
-            [(Kind::MeanSquaredError, false, false)]
-        );
+        assert_eq!(kinds(&o, &t, &mse), [(Kind::MeanSquaredError, false, false)]);
         let sum = (o.sub(&t)?.sqr()?).sum_all()?;
         assert_eq!(kinds(&o, &t, &sum), [(Kind::MeanSquaredError, true, false)]);
         let bits = t.gt(0.0)?.to_dtype(DType::F32)?;
         let bce = loss::binary_cross_entropy_with_logit(&o, &bits)?;
-        assert_eq!(
-            kinds(&o, &bits, &bce),
-            [(Kind::BinaryCrossEntropyWithLogits, false, false)]
-        );
+        assert_eq!(kinds(&o, &bits, &bce), [(Kind::BinaryCrossEntropyWithLogits, false, false)]);
         Ok(())
     }
 
@@ -241,10 +190,7 @@ mod tests {
         let o = seed.normal("o", (6, 1), DType::F32, &Device::Cpu)?;
         let t = seed.normal("t", 6, DType::F32, &Device::Cpu)?;
         let crossed = o.broadcast_sub(&t)?.sqr()?.mean_all()?;
-        assert_eq!(
-            kinds(&o, &t, &crossed),
-            [(Kind::BroadcastSquaredError, false, false)]
-        );
+        assert_eq!(kinds(&o, &t, &crossed), [(Kind::BroadcastSquaredError, false, false)]);
         Ok(())
     }
 

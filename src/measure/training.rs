@@ -91,11 +91,7 @@ pub(crate) fn train(
         losses: vec![scalar(&first.loss)?],
         evaluated: None,
         gradients: (learner.trainable())
-            .map(|(name, _)| Gradient {
-                name: name.to_owned(),
-                arrived: false,
-                first_norm: None,
-            })
+            .map(|(name, _)| Gradient { name: name.to_owned(), arrived: false, first_norm: None })
             .collect(),
         tracked: Tracked {
             output: first.output.as_ref().is_some_and(Tensor::track_op),
@@ -109,9 +105,7 @@ pub(crate) fn train(
     let mut grads: Option<GradStore> = None;
     for step in 0..=plan.steps {
         if step > 0 {
-            now = learner
-                .evaluate(batch, true)
-                .map_err(|f| at_step(f, step))?;
+            now = learner.evaluate(batch, true).map_err(|f| at_step(f, step))?;
             training.losses.push(scalar(&now.loss)?);
         }
         let loss = training.losses[step];
@@ -121,9 +115,7 @@ pub(crate) fn train(
         }
         let is_last = step == plan.steps;
         if learner.has_modes() && (is_last || step % EVALUATE_EVERY == 0) {
-            let evaluated = learner
-                .evaluate(batch, false)
-                .map_err(|f| at_step(f, step))?;
+            let evaluated = learner.evaluate(batch, false).map_err(|f| at_step(f, step))?;
             training.evaluated = Some(scalar(&evaluated.loss)?);
         }
         if is_last || training.last() <= plan.target {

@@ -1,35 +1,84 @@
-//! Reading numbers out of tensors of any dtype, in f64.
+//! Reading a tensor's values, whatever its dtype, layout and device.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
-/// The values in logical order.
-pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    in_f64(tensor)?.flatten_all()?.to_vec1()
+use super::scan::non_finite_values;
+
+/// Whether candle can read values of `dtype`: its four narrowest formats can only be stored.
+pub(crate) fn is_readable(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::U8
+            | DType::U32
+            | DType::I16
+            | DType::I32
+            | DType::I64
+            | DType::BF16
+            | DType::F16
+            | DType::F32
+            | DType::F64
+            | DType::F8E4M3
+    )
+}
+
+pub(crate) fn is_floating(dtype: DType) -> bool {
+    !matches!(dtype, DType::U8 | DType::U32 | DType::I16 | DType::I32 | DType::I64)
+}
+
+/// The tensor on the CPU, cut from its graph; a tensor that is there already is not copied.
+pub(crate) fn on_cpu(tensor: &Tensor) -> Result<Tensor> {
+    tensor.detach().to_device(&Device::Cpu)
+}
+
+/// The storage of a tensor that [`on_cpu`] returned.
+pub(crate) fn cpu_storage(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => candle_core::bail!("a tensor on the CPU has its storage elsewhere"),
+    }
+}
+
+/// Every value in row-major order as f64.
+///
+/// Exact for every float; integers beyond 2^53 are rounded. Goes through f32 for f8e4m3, because candle's own
+/// conversion of that dtype to f64 never returns.
+pub(crate) fn to_f64_vec(tensor: &Tensor) -> Result<Vec<f64>> {
+    let flat = on_cpu(tensor)?.flatten_all()?;
+    match flat.dtype() {
+        DType::F8E4M3 => {
+            Ok(flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+        }
+        _ => flat.to_dtype(DType::F64)?.to_vec1(),
+    }
+}
+
+/// The coordinates of the element at `position` in row-major order.
+pub(crate) fn multi_index(mut position: usize, dims: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; dims.len()];
+    for (at, len) in index.iter_mut().zip(dims).rev() {
+        *at = position % len;
+        position /= len;
+    }
+    index
 }
 
 /// The one value of a scalar.
 pub(crate) fn scalar(tensor: &Tensor) -> Result<f64> {
-    in_f64(tensor)?.to_scalar()
-}
-
-fn in_f64(tensor: &Tensor) -> Result<Tensor> {
-    let tensor = tensor.detach().to_device(&Device::Cpu)?;
-    match tensor.dtype() {
-        DType::F64 => Ok(tensor),
-        // candle's conversion from f8 to f64 calls itself for ever; to f32 it is right.
-        DType::F8E4M3 => tensor.to_dtype(DType::F32)?.to_dtype(DType::F64),
-        _ => tensor.to_dtype(DType::F64),
+    let value = to_f64_vec(tensor)?;
+    match value.as_slice() {
+        [value] => Ok(*value),
+        _ => candle_core::bail!("{} values where one was expected", value.len()),
     }
 }
 
 /// Whether every value is finite. Integers always are.
 pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
-    Ok(!tensor.dtype().is_float() || values(tensor)?.iter().all(|v| v.is_finite()))
+    Ok(non_finite_values(tensor)?.count() == 0)
 }
 
 /// The Euclidean norm, accumulated in f64.
 pub(crate) fn norm(tensor: &Tensor) -> Result<f64> {
-    Ok(values(tensor)?.iter().map(|v| v * v).sum::<f64>().sqrt())
+    Ok(to_f64_vec(tensor)?.iter().map(|v| v * v).sum::<f64>().sqrt())
 }
 
 /// The smallest and the largest value; `None` for an empty tensor.
@@ -45,7 +94,7 @@ pub(crate) fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
         return Ok(false);
     }
     // Every float format converts to f64 without loss; NaN is told by its bits there.
-    let (a, b) = (values(a)?, values(b)?);
+    let (a, b) = (to_f64_vec(a)?, to_f64_vec(b)?);
     Ok(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()))
 }
 
@@ -54,28 +103,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_dtype_is_read_and_f8_returns() -> Result<()> {
-        let exact = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu)?;
-        let dtypes = [
+    fn every_readable_dtype_becomes_f64_in_row_major_order() -> Result<()> {
+        let x = Tensor::new(&[[0f32, 1., 2.], [3., 4., 5.]], &Device::Cpu)?;
+        for dtype in [
             DType::U8,
             DType::U32,
+            DType::I16,
+            DType::I32,
             DType::I64,
             DType::BF16,
             DType::F16,
             DType::F32,
             DType::F64,
             DType::F8E4M3,
-        ];
-        for dtype in dtypes {
-            assert_eq!(
-                values(&exact.to_dtype(dtype)?)?,
-                [1.0, 2.0, 3.0, 4.0],
-                "{dtype:?}"
-            );
+        ] {
+            assert!(is_readable(dtype));
+            let values = to_f64_vec(&x.to_dtype(dtype)?)?;
+            assert_eq!(values, [0., 1., 2., 3., 4., 5.], "{dtype:?}");
         }
-        assert_eq!(values(&exact.t()?)?, [1.0, 3.0, 2.0, 4.0]);
-        assert_eq!(norm(&exact)?, 30f64.sqrt());
+        assert_eq!(to_f64_vec(&x.t()?)?, [0., 3., 1., 4., 2., 5.]);
+        assert_eq!(to_f64_vec(&x.narrow(1, 1, 1)?)?, [1., 4.]);
         Ok(())
+    }
+
+    #[test]
+    fn a_position_has_its_coordinates() {
+        assert_eq!(multi_index(7, &[2, 3, 4]), [0, 1, 3]);
+        assert!(multi_index(0, &[]).is_empty());
     }
 
     #[test]

@@ -13,11 +13,7 @@ pub(super) fn var_builder(
     device: &Device,
 ) -> (VarMap, VarBuilder<'static>) {
     let vars = VarMap::new();
-    let backend = Seeded {
-        seed: seed.split("var_builder"),
-        unhinted,
-        vars: vars.clone(),
-    };
+    let backend = Seeded { seed: seed.split("var_builder"), unhinted, vars: vars.clone() };
     let vb = VarBuilder::from_backend(Box::new(backend), dtype, device.clone());
     (vars, vb)
 }
@@ -30,11 +26,7 @@ struct Seeded {
 
 impl Seeded {
     fn contains(&self, name: &str) -> bool {
-        let data = self
-            .vars
-            .data()
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let data = self.vars.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         data.contains_key(name)
     }
 
@@ -55,11 +47,7 @@ fn initial(rng: &mut ChaCha8Rng, init: Init, shape: &Shape) -> Vec<f64> {
         Init::Const(value) => vec![value; n],
         Init::Randn { mean, stdev } => normal(rng, mean, stdev, n),
         Init::Uniform { lo, up } => uniform(rng, lo, up, n),
-        Init::Kaiming {
-            dist,
-            fan,
-            non_linearity,
-        } => {
+        Init::Kaiming { dist, fan, non_linearity } => {
             let std = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
             match dist {
                 // A uniform distribution on [-b, b] has the standard deviation b / sqrt(3).
@@ -74,18 +62,11 @@ fn initial(rng: &mut ChaCha8Rng, init: Init, shape: &Shape) -> Vec<f64> {
 }
 
 fn normal(rng: &mut ChaCha8Rng, mean: f64, std: f64, n: usize) -> Vec<f64> {
-    draw::normal(rng, n)
-        .into_iter()
-        .map(|z| mean + std * z)
-        .collect()
+    draw::normal(rng, n).into_iter().map(|z| mean + std * z).collect()
 }
 
 fn uniform(rng: &mut ChaCha8Rng, low: f64, high: f64, n: usize) -> Vec<f64> {
-    if low < high {
-        draw::uniform(rng, low, high, n)
-    } else {
-        vec![low; n]
-    }
+    if low < high { draw::uniform(rng, low, high, n) } else { vec![low; n] }
 }
 
 impl SimpleBackend for Seeded {
@@ -130,11 +111,7 @@ mod tests {
 
     fn values(vars: &VarMap, name: &str) -> Vec<f64> {
         let data = vars.data().lock().unwrap();
-        let tensor = data[name]
-            .to_dtype(DType::F64)
-            .unwrap()
-            .flatten_all()
-            .unwrap();
+        let tensor = data[name].to_dtype(DType::F64).unwrap().flatten_all().unwrap();
         tensor.to_vec1().unwrap()
     }
 
@@ -145,10 +122,7 @@ mod tests {
         let (second, vb) = Seed::new(7).var_builder(DType::F32, &Device::Cpu);
         candle_nn::linear(8, 8, vb.pp("body"))?;
         candle_nn::linear(4, 3, vb.pp("head"))?;
-        assert_eq!(
-            values(&alone, "head.weight"),
-            values(&second, "head.weight")
-        );
+        assert_eq!(values(&alone, "head.weight"), values(&second, "head.weight"));
         let (other, vb) = Seed::new(8).var_builder(DType::F32, &Device::Cpu);
         candle_nn::linear(4, 3, vb.pp("head"))?;
         assert_ne!(values(&alone, "head.weight"), values(&other, "head.weight"));
@@ -163,28 +137,10 @@ mod tests {
         let kaiming = (2.0f64 / 256.0).sqrt();
         let cases = [
             ("const", Init::Const(0.5), 0.5, 0.0),
-            (
-                "randn",
-                Init::Randn {
-                    mean: 1.0,
-                    stdev: 0.2,
-                },
-                1.0,
-                0.2,
-            ),
-            (
-                "uniform",
-                Init::Uniform { lo: -1.0, up: 3.0 },
-                1.0,
-                4.0 / 12f64.sqrt(),
-            ),
+            ("randn", Init::Randn { mean: 1.0, stdev: 0.2 }, 1.0, 0.2),
+            ("uniform", Init::Uniform { lo: -1.0, up: 3.0 }, 1.0, 4.0 / 12f64.sqrt()),
             ("kaiming_normal", init::DEFAULT_KAIMING_NORMAL, 0.0, kaiming),
-            (
-                "kaiming_uniform",
-                init::DEFAULT_KAIMING_UNIFORM,
-                0.0,
-                kaiming,
-            ),
+            ("kaiming_uniform", init::DEFAULT_KAIMING_UNIFORM, 0.0, kaiming),
         ];
         for (name, init, mean, std) in cases {
             vb.get_with_hints(shape, name, init)?;
@@ -194,10 +150,7 @@ mod tests {
             let spread = (v.iter().map(|x| (x - measured).powi(2)).sum::<f64>() / n).sqrt();
             let bound = 5.0 * std / n.sqrt() + 1e-12;
             assert!((measured - mean).abs() < bound, "{name}: mean {measured}");
-            assert!(
-                (spread - std).abs() < bound,
-                "{name}: standard deviation {spread}"
-            );
+            assert!((spread - std).abs() < bound, "{name}: standard deviation {spread}");
         }
         Ok(())
     }
@@ -210,11 +163,7 @@ mod tests {
         let (vars, vb) = Seed::new(1).var_builder_unhinted(0.02, DType::F32, &Device::Cpu);
         vb.get((4, 4), "w")?;
         vb.get(4, "b")?;
-        assert!(
-            values(&vars, "w")
-                .iter()
-                .all(|v| *v != 0.0 && v.abs() < 0.2)
-        );
+        assert!(values(&vars, "w").iter().all(|v| *v != 0.0 && v.abs() < 0.2));
         assert!(values(&vars, "b").iter().all(|v| *v == 0.0));
         Ok(())
     }

@@ -50,9 +50,7 @@ pub(super) fn normal(rng: &mut impl RngCore, n: usize) -> Vec<f64> {
 pub(super) fn uniform(rng: &mut impl RngCore, low: f64, high: f64, n: usize) -> Vec<f64> {
     // The product can round up to `high`, which the range excludes.
     let last = high.next_down();
-    (0..n)
-        .map(|_| (low + (high - low) * unit(rng)).min(last))
-        .collect()
+    (0..n).map(|_| (low + (high - low) * unit(rng)).min(last)).collect()
 }
 
 /// Whole numbers below `bound`, without bias (Lemire, 2019).

@@ -62,13 +62,13 @@ catalogue! {
     WeightsConstant "weights-constant" "All entries of a weight are equal, so its units can never differ."
         "`vb.get` without a hint is zeros; use `get_with_hints` with a random init"
     WeightsDuplicated "weights-duplicated" "Two weights, or two rows of one, are identical."
-        "build each layer under a prefix of its own instead of cloning one"
+        "draw each variable anew; one init tensor was given to several"
     WeightsScale "weights-scale" "The weights' scale is far from what the fan-in asks for."
-        "use Kaiming initialisation, with the standard deviation near 1/sqrt(fan_in)"
+        "use Kaiming initialisation: a standard deviation of sqrt(2/fan_in) before a ReLU"
     InitialLossHigh "initial-loss-high" "The loss before training is higher than an undecided model's."
         "check the input's scale and the last layer's initialisation"
     InitialLossLow "initial-loss-low" "The loss before training is lower than an undecided model's."
-        "check whether the target leaks into the input"
+        "check the shift between input and target, the divisor of the mean, and whether a checkpoint was loaded"
 
     ShapeMismatch "shape-mismatch" "A tensor does not have the dimensions it should."
         "follow the named dimension back to where it took the wrong size"
@@ -117,14 +117,14 @@ catalogue! {
     StateKept "state-kept" "A call changes the result of the next."
         "reset the state, or pass it explicitly"
 
-    LossOnProbabilities "loss-on-probabilities" "The loss expects logits and is given probabilities."
+    LossOnProbabilities "loss-on-probabilities" "The loss expects logits or log-probabilities and is given probabilities."
         "remove the softmax or sigmoid before the loss: it applies its own"
     LossOnLogits "loss-on-logits" "The loss expects probabilities or log-probabilities and is given logits."
         "apply `log_softmax` (or `sigmoid`) first, or use the loss that takes logits"
     LossSign "loss-sign" "The loss has the wrong sign: training drives the model away from the targets."
         "the loss closure returns the negative of what it should"
     LossReduction "loss-reduction" "The loss is summed where it should be averaged, or the other way round."
-        "use `mean_all` so that the step does not grow with the batch"
+        "use `mean_all` so that the step does not change with the batch"
     LossBroadcast "loss-broadcast" "Prediction and target broadcast against each other, (N, 1) against (N)."
         "bring both to one shape, with `squeeze(1)` or `unsqueeze(1)`"
     LossIgnoresTarget "loss-ignores-target" "The loss does not depend on the target."
@@ -177,7 +177,7 @@ catalogue! {
         "add the penalty, do not subtract it"
     OptimizerStateReset "optimizer-state-reset" "The optimizer forgets its state at every step."
         "build the optimizer once, before the loop"
-    UpdateRatio "update-ratio" "A step changes the weights by an insane share of their size."
+    UpdateRatio "update-ratio" "A step changes the weights by far too large or too small a share of their size."
         "look at the learning rate of this variable's group"
 
     DropoutInEval "dropout-in-eval" "Dropout is active in evaluation."
@@ -210,8 +210,8 @@ catalogue! {
         "rename the prefixes; `VarMap::load` before the model is built loads nothing"
     ParityDiverged "parity-diverged" "A layer's output differs from the reference."
         "compare the layer's hyper-parameters with the reference's"
-    ParityTransposed "parity-transposed" "A layer's output is the reference's transposed."
-        "transpose the weight when it is converted"
+    ParityTransposed "parity-transposed" "A layer's output is the reference's transposed, or was made with a transposed weight."
+        "transpose the product, or the weight where it is converted"
     ParityScaled "parity-scaled" "A layer's output is a multiple of the reference's."
         "look for a missing or doubled scale factor"
     ParityPermuted "parity-permuted" "A layer's output is the reference's in another order."
@@ -258,11 +258,7 @@ mod tests {
         let page = include_str!("../../docs/causes.md");
         for cause in Cause::ALL {
             let heading = format!("\n## {}\n", cause.code());
-            assert!(
-                page.contains(&heading),
-                "docs/causes.md has no section {}",
-                cause.code()
-            );
+            assert!(page.contains(&heading), "docs/causes.md has no section {}", cause.code());
         }
         let sections = page.lines().filter(|line| line.starts_with("## ")).count();
         assert_eq!(sections, Cause::ALL.len(), "a section without a cause");

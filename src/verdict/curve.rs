@@ -29,11 +29,7 @@ fn level(share: impl ExactSizeIterator<Item = f64>, bottom: f64, top: f64) -> ch
     if !mean.is_finite() {
         return '✗';
     }
-    let height = if top > bottom {
-        (mean - bottom) / (top - bottom)
-    } else {
-        0.0
-    };
+    let height = if top > bottom { (mean - bottom) / (top - bottom) } else { 0.0 };
     LEVELS[((height * 8.0) as usize).min(7)]
 }
 

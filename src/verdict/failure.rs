@@ -83,9 +83,7 @@ impl Failure {
     ) -> Self {
         // An argument is code; a description of one is a phrase, which may hold code itself.
         let quote = if argument.contains(' ') { "" } else { "`" };
-        Self::not_run(format!(
-            "{quote}{argument}{quote} is {was}; allowed: {allowed}"
-        ))
+        Self::not_run(format!("{quote}{argument}{quote} is {was}; allowed: {allowed}"))
     }
 
     /// A closure or a candle call returned an error; `what` says which.
@@ -101,9 +99,13 @@ impl Failure {
         self
     }
 
-    /// Adds a finding; confirmed ones stay before possible ones, each in the order added.
+    /// Adds a finding; confirmed ones stay before possible ones, each in the order added. A cause that is suspected and
+    /// found already is left out.
     pub(crate) fn finding(mut self, finding: Finding) -> Self {
         let findings = &mut self.0.findings;
+        if !finding.is_confirmed() && findings.iter().any(|f| f.cause() == finding.cause()) {
+            return self;
+        }
         let place = if finding.is_confirmed() {
             findings.iter().filter(|f| f.is_confirmed()).count()
         } else {
@@ -259,15 +261,24 @@ mod tests {
                 Cause::LossSign,
                 "with the loss negated, 2.31 -> 0.004 in 118 steps",
             ))
-            .ruled_out(
-                Cause::LossReduction,
-                "the loss does not grow with the batch",
-            )
+            .ruled_out(Cause::LossReduction, "the loss does not grow with the batch")
             .rerun(Some("CANDLING_SEED=7 cargo test mlp_learns".to_owned()))
             .of("overfits_batch", Location::caller())
             .context("tiny MLP, seed 7");
         assert_eq!(failure.cause(), Some(Cause::LossSign));
-        insta::assert_snapshot!(failure.text(), @"");
+        insta::assert_snapshot!(failure.text(), @"
+        assertion `overfits_batch` failed: tiny MLP, seed 7
+        the loss rises: 2.31 -> 41.7 in 60 steps (target 0.01)
+
+          loss   ▁▂▃▄▅▆▇█   2.31 .. 41.7
+          shape  rising
+
+          confirmed  loss-sign            with the loss negated, 2.31 -> 0.004 in 118 steps
+          possible   learning-rate-high   the loss grew from the first step
+          ruled out  loss-reduction       the loss does not grow with the batch
+          help       the loss closure returns the negative of what it should; see docs/causes.md#loss-sign
+          rerun      CANDLING_SEED=7 cargo test mlp_learns
+        ");
         assert!(failure.to_string().contains("failure.rs:"));
         assert_eq!(format!("{failure:?}"), failure.to_string());
     }
@@ -278,7 +289,11 @@ mod tests {
         let failure = Failure::from_candle("the forward closure", error);
         assert_eq!(failure.kind(), FailureKind::NotRun);
         assert!(failure.source().is_some());
-        insta::assert_snapshot!(failure.text(), @"");
+        insta::assert_snapshot!(failure.text(), @"
+        the forward closure returned an error
+
+          error  no such thing
+        ");
     }
 
     #[test]

@@ -17,20 +17,11 @@ pub struct Finding {
 
 impl Finding {
     pub(crate) fn confirmed(cause: Cause, evidence: impl Into<String>) -> Self {
-        Self {
-            cause,
-            confirmed: true,
-            place: None,
-            evidence: evidence.into(),
-            advice: None,
-        }
+        Self { cause, confirmed: true, place: None, evidence: evidence.into(), advice: None }
     }
 
     pub(crate) fn possible(cause: Cause, evidence: impl Into<String>) -> Self {
-        Self {
-            confirmed: false,
-            ..Self::confirmed(cause, evidence)
-        }
+        Self { confirmed: false, ..Self::confirmed(cause, evidence) }
     }
 
     pub(crate) fn at(mut self, place: impl Into<String>) -> Self {

@@ -29,11 +29,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 fn trim_zeros(text: &str) -> &str {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// `1 row`, `2 rows`: every plural in the crate's texts is made here.
@@ -55,18 +51,14 @@ mod tests {
 
     #[test]
     fn numbers_keep_three_digits_in_their_shortest_form() {
-        let shown: Vec<String> = [
-            2.3059, 41.66, 0.0043, 0.01, 118.0, 1.23e-7, -0.5, 0.0, 123456.7, 1.0e9, 0.99999,
-        ]
-        .into_iter()
-        .map(number)
-        .collect();
+        let shown: Vec<String> =
+            [2.3059, 41.66, 0.0043, 0.01, 118.0, 1.23e-7, -0.5, 0.0, 123456.7, 1.0e9, 0.99999]
+                .into_iter()
+                .map(number)
+                .collect();
         assert_eq!(
             shown,
-            [
-                "2.31", "41.7", "0.0043", "0.01", "118", "1.23e-7", "-0.5", "0", "123457", "1e9",
-                "1"
-            ]
+            ["2.31", "41.7", "0.0043", "0.01", "118", "1.23e-7", "-0.5", "0", "123457", "1e9", "1"]
         );
         assert_eq!(number(f64::NAN), "NaN");
         assert_eq!(number(f64::NEG_INFINITY), "-inf");

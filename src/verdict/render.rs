@@ -40,10 +40,7 @@ pub(super) fn text(failure: &Inner, palette: Palette) -> String {
     lines.extend(failure.headline.lines().map(str::to_owned));
     if !failure.facts.is_empty() {
         lines.push(String::new());
-        let facts = failure
-            .facts
-            .iter()
-            .map(|(label, value)| Row::plain(label, value.clone()));
+        let facts = failure.facts.iter().map(|(label, value)| Row::plain(label, value.clone()));
         lines.extend(aligned(&facts.collect::<Vec<_>>(), 0, palette));
     }
     let conclusions = conclusions(failure);
@@ -84,11 +81,7 @@ fn conclusions(failure: &Inner) -> Vec<Row> {
 
     let mut rows = Vec::new();
     for finding in failure.findings.iter().take(FINDINGS_SHOWN) {
-        let label = if finding.is_confirmed() {
-            "confirmed"
-        } else {
-            "possible"
-        };
+        let label = if finding.is_confirmed() { "confirmed" } else { "possible" };
         let evidence = match finding.place() {
             Some(place) => format!("{place}: {}", finding.evidence()),
             None => finding.evidence().to_owned(),
@@ -97,25 +90,13 @@ fn conclusions(failure: &Inner) -> Vec<Row> {
     }
     if failure.findings.len() > FINDINGS_SHOWN {
         let more = failure.findings.len() - FINDINGS_SHOWN;
-        rows.push(Row::plain(
-            "",
-            format!("and {more} more, in `failure.findings()`"),
-        ));
+        rows.push(Row::plain("", format!("and {more} more, in `failure.findings()`")));
     }
     for (cause, evidence) in &failure.ruled_out {
         rows.push(row("ruled out", *cause, evidence.clone()));
     }
-    rows.extend(
-        advice(failure)
-            .into_iter()
-            .map(|text| Row::plain("help", text)),
-    );
-    rows.extend(
-        failure
-            .rerun
-            .iter()
-            .map(|rerun| Row::plain("rerun", rerun.clone())),
-    );
+    rows.extend(advice(failure).into_iter().map(|text| Row::plain("help", text)));
+    rows.extend(failure.rerun.iter().map(|rerun| Row::plain("rerun", rerun.clone())));
     rows
 }
 
@@ -146,11 +127,7 @@ struct Row {
 
 impl Row {
     fn plain(label: &str, text: String) -> Self {
-        Self {
-            label: label.to_owned(),
-            column: String::new(),
-            text,
-        }
+        Self { label: label.to_owned(), column: String::new(), text }
     }
 }
 
@@ -159,20 +136,12 @@ const COLUMNS: usize = 110;
 
 /// The labels in one column, the texts in the next, their further lines indented under their first.
 fn aligned(rows: &[Row], least: usize, palette: Palette) -> Vec<String> {
-    let widest = rows
-        .iter()
-        .map(|row| row.label.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(least);
+    let widest = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(least);
     let mut lines = Vec::new();
     for row in rows {
         let indent = widest + 4 + row.column.chars().count();
         let label = palette.label(&format!("{:<widest$}", row.label));
-        let wrapped = row
-            .text
-            .lines()
-            .flat_map(|line| wrapped(line, COLUMNS - indent));
+        let wrapped = row.text.lines().flat_map(|line| wrapped(line, COLUMNS - indent));
         for (i, line) in wrapped.enumerate() {
             let text = match i {
                 0 => format!("  {label}  {}{line}", row.column),

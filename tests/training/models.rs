@@ -37,9 +37,27 @@ pub(crate) fn device() -> Device {
 
 /// 16 rows of 6 features in 4 classes, each class four times, at random.
 pub(crate) fn classes(seed: u64, dtype: DType) -> (Tensor, Tensor) {
-    let x = Seed::new(seed)
-        .normal("x", (16, 6), dtype, &device())
-        .unwrap();
+    let x = Seed::new(seed).normal("x", (16, 6), dtype, &device()).unwrap();
     let labels: Vec<u32> = (0..16).map(|i| (i * 7 + i / 4) % 4).collect();
     (x, Tensor::from_vec(labels, 16, &device()).unwrap())
+}
+
+/// The bits of every variable, by name.
+pub(crate) fn bits(vars: &VarMap) -> Vec<(String, Vec<u64>)> {
+    let data = vars.data().lock().unwrap();
+    let mut bits: Vec<(String, Vec<u64>)> = (data.iter())
+        .map(|(name, var)| {
+            let values = var.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+            let values = values.to_vec1::<f64>().unwrap();
+            (name.clone(), values.into_iter().map(f64::to_bits).collect())
+        })
+        .collect();
+    bits.sort();
+    bits
+}
+
+/// The text without the line that only a build without optimisation prints.
+pub(crate) fn text(failure: &candling::Failure) -> String {
+    let text = failure.text();
+    text.lines().filter(|line| !line.starts_with("  slow?")).collect::<Vec<_>>().join("\n")
 }

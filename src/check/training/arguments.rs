@@ -18,11 +18,7 @@ pub(super) fn learner(learner: &Learner<'_>) -> Result<()> {
             .help("build the model first, then pass its `VarMap` to `Learner::new`"));
     }
     if let Some(prefix) = learner.frozen_without_effect() {
-        let names: Vec<&str> = learner
-            .variables()
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+        let names: Vec<&str> = learner.variables().iter().map(|(name, _)| name.as_str()).collect();
         return Err(Failure::bad_argument(
             "frozen",
             format_args!("{prefix:?}, which begins no variable's name"),
@@ -86,11 +82,8 @@ pub(super) fn batch(learner: &Learner<'_>, batch: &Batch) -> Result<()> {
                 "finite values",
             )
             .finding(
-                Finding::confirmed(
-                    Cause::NotFinite,
-                    "NaN or infinite before the model is called",
-                )
-                .at(member(i)),
+                Finding::confirmed(Cause::NotFinite, "NaN or infinite before the model is called")
+                    .at(member(i)),
             ));
         }
         devices(learner, &member(i), tensor)?;
@@ -190,7 +183,7 @@ mod tests {
         let cuda = DeviceLocation::Cuda { gpu_id: 0 };
         let vars = [("a", DeviceLocation::Cpu), ("b.weight", cuda)];
         let failure = one_device(vars.into_iter(), "the input", DeviceLocation::Cpu).unwrap_err();
-        insta::assert_snapshot!(failure.text(), @"");
+        insta::assert_snapshot!(failure.text(), @"`batch` is on two devices: variable `b.weight` on Cuda { gpu_id: 0 }, the input on Cpu; allowed: everything on one device; `tensor.to_device(..)` moves it");
         assert!(one_device(vars.into_iter().take(1), "the input", DeviceLocation::Cpu).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     learner::Evaluation,
     measure::{
         accuracy::accuracy,
-        training::{self, Plan, Training},
+        training::{self, Plan},
         values::scalar,
     },
     verdict::{count, number, sparkline},
@@ -98,12 +98,7 @@ impl Default for OverfitsBatch {
 impl OverfitsBatch {
     /// 300 steps, to 1 % of the first loss.
     pub fn new() -> Self {
-        Self {
-            steps: 300,
-            loss_below: None,
-            accuracy: None,
-            allowed: Vec::new(),
-        }
+        Self { steps: 300, loss_below: None, accuracy: None, allowed: Vec::new() }
     }
 
     /// How many optimizer steps may be taken. The training stops as soon as its target is reached. Default 300.
@@ -159,10 +154,8 @@ impl OverfitsBatch {
         arguments::evaluation(batch, &first)?;
         let initial = scalar(&first.loss)?;
         let goal = self.goal(initial)?;
-        let plan = Plan {
-            steps: self.steps,
-            target: goal.map_or(f64::NEG_INFINITY, |goal| goal.target),
-        };
+        let plan =
+            Plan { steps: self.steps, target: goal.map_or(f64::NEG_INFINITY, |goal| goal.target) };
         let mut optimizer = learner.make_optimizer()?;
         let training = training::train(learner, batch, plan, first, optimizer.as_mut())?;
 
@@ -180,19 +173,13 @@ impl OverfitsBatch {
     fn judge(&self, case: &Case<'_, '_>, has_goal: bool) -> Result<OverfitsBatchReport> {
         // The questions move variables; the fitted values are needed first.
         let accuracy = match (case.ending, case.batch.target()) {
-            (
-                Some(Evaluation {
-                    output: Some(output),
-                    ..
-                }),
-                Some(target),
-            ) => accuracy(output, target)?,
+            (Some(Evaluation { output: Some(output), .. }), Some(target)) => {
+                accuracy(output, target)?
+            }
             _ => None,
         };
         let training = case.training;
-        let fitted = case
-            .trajectory
-            .is_fitted(training.last(), case.goal, is_noisy(case)?);
+        let fitted = case.trajectory.is_fitted(training.last(), case.goal, is_noisy(case)?);
         let blind = match fitted {
             true => input_blind::survives(case)?,
             false => None,
@@ -216,7 +203,7 @@ impl OverfitsBatch {
             ));
         }
         if !wrong.is_empty() {
-            let sentence = format!("the loss falls, but not as it should: {}", way(training));
+            let sentence = format!("the loss falls, but not as it should: {}", case.way());
             return Err(self.failed(case, sentence, accuracy, wrong));
         }
         if let Some(blind) = blind {
@@ -245,11 +232,9 @@ impl OverfitsBatch {
             return Err(Failure::bad_argument("loss_below", loss, "a finite number"));
         }
         match self.accuracy {
-            Some(share) if !(share > 0.0 && share <= 1.0) => Err(Failure::bad_argument(
-                "accuracy",
-                share,
-                "a share in (0, 1]",
-            )),
+            Some(share) if !(share > 0.0 && share <= 1.0) => {
+                Err(Failure::bad_argument("accuracy", share, "a share in (0, 1]"))
+            }
             _ => Ok(()),
         }
     }
@@ -263,9 +248,9 @@ impl OverfitsBatch {
                 number(target),
             ))),
             Some(target) => Ok(Some(Goal::below(initial, target))),
-            None if initial == 0.0 => Err(Failure::vacuous(
-                "the loss is 0 before the first step: nothing is left to fit",
-            )),
+            None if initial == 0.0 => {
+                Err(Failure::vacuous("the loss is 0 before the first step: nothing is left to fit"))
+            }
             None if initial < 0.0 => Ok(None),
             // A loss that is not finite has no target either, but the training tells where it broke.
             None => Ok(Some(Goal::default_for(initial))),
@@ -320,7 +305,16 @@ impl OverfitsBatch {
 
 fn not_fitted(case: &Case<'_, '_>) -> String {
     if !case.goal.target.is_finite() && case.training.broken.is_none() {
-        return format!("the loss starts below zero: {}", way(case.training));
+        return format!("the loss starts below zero: {}", case.way());
+    }
+    if let Some(broken) = &case.training.broken
+        && case.trajectory == Trajectory::NotFinite
+    {
+        let loss = number(case.training.losses[broken.step]);
+        return match broken.step {
+            0 => format!("the loss is {loss} before the first step"),
+            step => format!("the loss is {loss} after {}", count(step, "step")),
+        };
     }
     let what = match case.trajectory {
         Trajectory::Converged => "the loss falls without a floor",
@@ -336,17 +330,7 @@ fn not_fitted(case: &Case<'_, '_>) -> String {
         true => format!(" (target {})", number(case.goal.target)),
         false => String::new(),
     };
-    format!("{what}: {}{target}", way(case.training))
-}
-
-/// `2.31 -> 0.004 in 118 steps`.
-fn way(training: &Training) -> String {
-    let steps = count(training.steps(), "step");
-    format!(
-        "{} -> {} in {steps}",
-        number(training.first()),
-        number(training.last())
-    )
+    format!("{what}: {}{target}", case.way())
 }
 
 /// How wide the curve is drawn: with its label and its range it fits 80 columns.
@@ -354,10 +338,8 @@ const CURVE: usize = 40;
 
 fn curve(losses: &[f64]) -> String {
     let finite = || losses.iter().copied().filter(|loss| loss.is_finite());
-    let (low, high) = (
-        finite().fold(f64::INFINITY, f64::min),
-        finite().fold(f64::NEG_INFINITY, f64::max),
-    );
+    let (low, high) =
+        (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     let line = sparkline(losses, CURVE);
     match low <= high {
         true => format!("{line}   {} .. {}", number(low), number(high)),

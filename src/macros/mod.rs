@@ -1,0 +1,66 @@
+//! Every exported macro. All have one grammar, and one private helper that knows it:
+//! subjects, then `option = value` pairs, then a format string with its arguments.
+
+mod tensors;
+mod training;
+
+/// The grammar of every assertion: which of the arguments are subjects is all that differs between them.
+///
+/// `[ref a, value b]` names the subjects: `ref` ones are borrowed, so that `x` and `&x` both work; `value` ones are
+/// passed as they are. The two arms per number of subjects are needed: options and message in one arm are ambiguous.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert {
+    ($options:ident [$k1:ident]; $s1:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*.check($crate::__subject!($k1 $s1)),
+            $crate::__private::None
+        )
+    };
+    ($options:ident [$k1:ident]; $s1:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*.check($crate::__subject!($k1 $s1)),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+    ($options:ident [$k1:ident, $k2:ident]; $s1:expr, $s2:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*
+                .check($crate::__subject!($k1 $s1), $crate::__subject!($k2 $s2)),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident [$k1:ident, $k2:ident];
+        $s1:expr, $s2:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*
+                .check($crate::__subject!($k1 $s1), $crate::__subject!($k2 $s2)),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __subject {
+    (reference $subject:expr) => {
+        &$subject
+    };
+    (value $subject:expr) => {
+        $subject
+    };
+}
+
+/// `match` keeps temporaries among the subjects alive, and lets the macro evaluate to the report.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conclude {
+    ($result:expr, $context:expr) => {
+        match $result {
+            $crate::__private::Ok(report) => report,
+            $crate::__private::Err(failure) => $crate::__private::fail(failure, $context),
+        }
+    };
+}

@@ -1,0 +1,27 @@
+//! Every macro works where nothing is in scope but the macro itself.
+
+#[no_implicit_prelude]
+mod nothing_in_scope {
+    use ::candling::candle_core::{DType, Device, Result, Tensor};
+
+    #[test]
+    fn the_assertions_on_tensors_expand() -> Result<()> {
+        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let n = 2;
+        ::candling::assert_close!(x, &x);
+        ::candling::assert_close!(&x, x, tolerance = 0.5, "context {}", n);
+        ::candling::assert_close!(x, x, tolerance = 0.5,);
+        ::candling::assert_finite!(x);
+        ::candling::assert_finite!(&x, "context {n}");
+        ::candling::assert_in_range!(x, 0.0..=1.0, strictly_inside = false);
+        ::candling::assert_in_range!(&x, ..1.0, "context");
+        ::candling::assert_shape!(x, [2, _]);
+        ::candling::assert_shape!(x, [n, n + 1,], "context {}", n);
+        ::candling::assert_shape!(x, (2, 3));
+        ::candling::assert_shape!(x, x.dims());
+        let dims = ::candling::assert_dims!(&x => [rows, (n + 1)], x => [_, { 3 }], x => [.., 3]);
+        ::std::assert_eq!(dims["rows"], 2);
+        ::candling::assert_dims!(x => [rows, ..], "context {}", n,);
+        ::std::result::Result::Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+mod close;
+mod dims;
+mod finite;
+mod in_range;
+mod shape;
+
+use candling::Failure;
+
+/// What a check that must fail says.
+fn text<R: std::fmt::Debug>(result: candling::Result<R>) -> String {
+    failure(result).text()
+}
+
+fn failure<R: std::fmt::Debug>(result: candling::Result<R>) -> Failure {
+    result.expect_err("the check passed")
+}
