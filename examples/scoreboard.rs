@@ -84,16 +84,11 @@ impl Total {
     }
 
     fn alarms(&self) -> String {
-        let alarms = format!(
-            "{} false alarms in {} clean runs",
-            self.false_alarms, self.clean_runs
-        );
+        let alarms =
+            format!("{} false alarms in {} clean runs", self.false_alarms, self.clean_runs);
         match self.false_alarms {
             // With none in n runs, a rate above 3/n would have shown one with a probability of 95 %.
-            0 => format!(
-                "{alarms} (rate below {:.2} %)",
-                300.0 / self.clean_runs.max(1) as f64
-            ),
+            0 => format!("{alarms} (rate below {:.2} %)", 300.0 / self.clean_runs.max(1) as f64),
             _ => alarms,
         }
     }
@@ -103,9 +98,7 @@ fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(wrong) => {
-            print(&format!(
-                "{wrong}\nusage: scoreboard [--seeds N] [--failures] [--json]"
-            ));
+            print(&format!("{wrong}\nusage: scoreboard [--seeds N] [--failures] [--json]"));
             return ExitCode::FAILURE;
         }
     };
@@ -124,11 +117,7 @@ fn print(text: &str) {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options {
-        seeds: 30,
-        json: false,
-        failures: false,
-    };
+    let mut options = Options { seeds: 30, json: false, failures: false };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => options.json = true,
@@ -155,13 +144,15 @@ fn score_all(entries: &[Entry], seeds: u64) -> Vec<[Score; 2]> {
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(entry) = entries.get(i) else { break };
-                    let both =
-                        [entry.assertion, Assertion::Healthy].map(|a| score(entry, a, seeds));
-                    scores.lock().expect("no worker panics")[i] = both;
-                }
+                corpus::on_one_core(|| {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(entry) = entries.get(i) else { break };
+                        let both = [entry.assertion, Assertion::Healthy];
+                        let both = both.map(|assertion| score(entry, assertion, seeds));
+                        scores.lock().expect("no worker panics")[i] = both;
+                    }
+                })
             });
         }
     });
@@ -169,11 +160,7 @@ fn score_all(entries: &[Entry], seeds: u64) -> Vec<[Score; 2]> {
 }
 
 fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
-    let mut score = Score {
-        caught: true,
-        named: true,
-        ..Score::default()
-    };
+    let mut score = Score { caught: true, named: true, ..Score::default() };
     for seed in 0..SEEDS_TO_CATCH.min(seeds) {
         let verdict = Verdict::of(assertion, entry.buggy, Seed::new(seed));
         let named = verdict.is_caught() && verdict.cause() == Some(entry.cause);
@@ -181,9 +168,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.named &= named;
         score.causes.push(verdict.cause());
         if !named {
-            score
-                .texts
-                .push(format!("buggy, seed {seed}: {}", verdict.text()));
+            score.texts.push(format!("buggy, seed {seed}: {}", verdict.text()));
         }
     }
     for seed in 0..seeds {
@@ -191,9 +176,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.clean_runs += 1;
         if !verdict.passed() {
             score.false_alarms += 1;
-            score
-                .texts
-                .push(format!("FALSE ALARM, seed {seed}: {}", verdict.text()));
+            score.texts.push(format!("FALSE ALARM, seed {seed}: {}", verdict.text()));
         }
     }
     score
@@ -241,22 +224,14 @@ fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
             entry.bug,
         ));
         if options.failures {
-            lines.extend(
-                own.texts
-                    .iter()
-                    .map(|text| format!("\n{}\n", indented(text))),
-            );
+            lines.extend(own.texts.iter().map(|text| format!("\n{}\n", indented(text))));
         }
     }
     lines.push(String::new());
     for (group, scores) in groups(entries, scores) {
         lines.push(format!("{group:15} {}", Total::of(scores).line()));
     }
-    lines.push(format!(
-        "{:15} {}",
-        "total",
-        Total::of(scores.iter().map(|[own, _]| own)).line()
-    ));
+    lines.push(format!("{:15} {}", "total", Total::of(scores.iter().map(|[own, _]| own)).line()));
     let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
     lines.push(format!("{:15} {}", "by healthy", healthy.line()));
     lines.extend(missed(entries, scores));
@@ -269,9 +244,7 @@ fn missed(entries: &[Entry], scores: &[[Score; 2]]) -> Vec<String> {
         .zip(scores)
         .filter(|(_, [own, _])| !own.caught)
         .map(|(entry, _)| {
-            let by = entry
-                .missed_today
-                .map(|later| format!(" (will be seen by {later})"));
+            let by = entry.missed_today.map(|later| format!(" (will be seen by {later})"));
             format!("  {:4} {}{}", entry.id, entry.bug, by.unwrap_or_default())
         })
         .collect();
@@ -291,18 +264,12 @@ fn word(score: &Score) -> &'static str {
 
 /// The causes reported for the buggy half; one where the seeds agree.
 fn reported(score: &Score) -> String {
-    let mut codes: Vec<&str> = score
-        .causes
-        .iter()
-        .map(|cause| cause.map_or("-", Cause::code))
-        .collect();
+    let mut codes: Vec<&str> =
+        score.causes.iter().map(|cause| cause.map_or("-", Cause::code)).collect();
     codes.dedup();
     codes.join(", ")
 }
 
 fn indented(text: &str) -> String {
-    text.lines()
-        .map(|line| format!("        {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
 }

@@ -24,9 +24,7 @@ pub(crate) fn classes(
 
 /// Each class as often as the others, in an order without a pattern of rows.
 pub(crate) fn labels(classes: usize) -> Result<Tensor> {
-    let labels: Vec<u32> = (0..ROWS)
-        .map(|i| ((i * 7 + i / 4) % classes) as u32)
-        .collect();
+    let labels: Vec<u32> = (0..ROWS).map(|i| ((i * 7 + i / 4) % classes) as u32).collect();
     Tensor::from_vec(labels, ROWS, CPU)
 }
 
@@ -81,19 +79,9 @@ pub(crate) fn tagged(seed: Seed) -> Result<(Tensor, Tensor)> {
     let place = |i: usize, id: u32| {
         let (row, t) = (i / TIME, i % TIME);
         let length = 2 + row % (TIME - 1);
-        if t < length {
-            (id + 1, 1 + id % 4)
-        } else {
-            (PAD, 0)
-        }
+        if t < length { (id + 1, 1 + id % 4) } else { (PAD, 0) }
     };
-    let (ids, tags): (Vec<u32>, Vec<u32>) = ids
-        .into_iter()
-        .enumerate()
-        .map(|(i, id)| place(i, id))
-        .unzip();
-    Ok((
-        Tensor::from_vec(ids, (ROWS, TIME), CPU)?,
-        Tensor::from_vec(tags, (ROWS, TIME), CPU)?,
-    ))
+    let (ids, tags): (Vec<u32>, Vec<u32>) =
+        ids.into_iter().enumerate().map(|(i, id)| place(i, id)).unzip();
+    Ok((Tensor::from_vec(ids, (ROWS, TIME), CPU)?, Tensor::from_vec(tags, (ROWS, TIME), CPU)?))
 }

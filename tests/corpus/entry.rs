@@ -2,7 +2,8 @@
 
 use candling::{
     Batch, Cause, Failure, Learner, Result, Seed,
-    check::{Healthy, OverfitsBatch},
+    candle_core::Tensor,
+    check::{self, Healthy, OverfitsBatch},
 };
 
 /// One bug of the master list, and the same model without it.
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Assertion {
     OverfitsBatch,
+    /// On the two tensors that the model's own test compares.
+    Close,
     /// Everything that applies, by one assertion.
     Healthy,
 }
@@ -36,15 +39,18 @@ pub(crate) struct Subject {
     pub(crate) batch: Batch,
     /// The loss of a fitted batch, where the loss has no floor at zero and a user has to name it.
     pub(crate) loss_below: Option<f64>,
+    /// A result of the user's own code, and what it must be.
+    pub(crate) compared: Option<(Tensor, Tensor)>,
 }
 
 impl Subject {
     pub(crate) fn new(learner: Learner<'static>, batch: impl Into<Batch>) -> Self {
-        Self {
-            learner,
-            batch: batch.into(),
-            loss_below: None,
-        }
+        Self { learner, batch: batch.into(), loss_below: None, compared: None }
+    }
+
+    pub(crate) fn compared(mut self, actual: Tensor, expected: Tensor) -> Self {
+        self.compared = Some((actual, expected));
+        self
     }
 
     pub(crate) fn loss_below(mut self, loss: f64) -> Self {
@@ -63,6 +69,11 @@ impl Assertion {
                     options = options.loss_below(loss);
                 }
                 options.check(learner, batch).map(drop)
+            }
+            Self::Close => {
+                let (actual, expected) =
+                    subject.compared.as_ref().expect("an entry for `close` has two tensors");
+                check::Close::new().check(actual, expected).map(drop)
             }
             Self::Healthy => {
                 let mut options = Healthy::new();

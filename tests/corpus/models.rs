@@ -113,16 +113,14 @@ impl Attention {
     ) -> Result<Tensor> {
         let (query, key) = (turn(&self.query.forward(x)?)?, turn(&self.key.forward(x)?)?);
         let scores = (query.matmul(&key.t()?.contiguous()?)? / (self.width as f64).sqrt())?;
-        self.out
-            .forward(&weigh(&scores)?.matmul(&self.value.forward(x)?)?)
+        self.out.forward(&weigh(&scores)?.matmul(&self.value.forward(x)?)?)
     }
 }
 
 /// -1e9 above the diagonal: added to scores, it keeps later positions out.
 pub(crate) fn causal_mask(dtype: DType) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..TIME * TIME)
-        .map(|i| if i % TIME > i / TIME { -1e9 } else { 0.0 })
-        .collect();
+    let mask: Vec<f32> =
+        (0..TIME * TIME).map(|i| if i % TIME > i / TIME { -1e9 } else { 0.0 }).collect();
     Tensor::from_vec(mask, (1, TIME, TIME), CPU)?.to_dtype(dtype)
 }
 
@@ -141,18 +139,12 @@ impl Transformer {
 
     pub(crate) fn new(outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
         let width = Self::WIDTH;
-        let init = Init::Randn {
-            mean: 0.0,
-            stdev: 0.1,
-        };
+        let init = Init::Randn { mean: 0.0, stdev: 0.1 };
         Ok(Self {
             tokens: embedding(VOCAB, width, vb.pp("tokens"))?,
             positions: vb.get_with_hints((TIME, width), "positions", init)?,
             attention: Attention::new(width, vb.pp("attention"))?,
-            norms: [
-                Norm::new(width, vb.pp("norm1"))?,
-                Norm::new(width, vb.pp("norm2"))?,
-            ],
+            norms: [Norm::new(width, vb.pp("norm1"))?, Norm::new(width, vb.pp("norm2"))?],
             feed: Mlp::new(&[width, 2 * width, width], Tensor::gelu, vb.pp("feed"))?,
             head: linear(width, outputs, vb.pp("head"))?,
         })
@@ -172,9 +164,7 @@ impl Transformer {
 
     /// Attention to all positions, with every gradient.
     pub(crate) fn encode(&self, ids: &Tensor) -> Result<Tensor> {
-        self.hidden(ids, Norm::forward, |a, x| {
-            a.forward(x, same, |scores| ops::softmax(scores, 2))
-        })
+        self.hidden(ids, Norm::forward, |a, x| a.forward(x, same, |scores| ops::softmax(scores, 2)))
     }
 
     /// One output a sequence: the mean over positions.
@@ -198,13 +188,7 @@ impl ConvNet {
     pub(crate) const CHANNELS: usize = 8;
 
     pub(crate) fn new(outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        let (c, config) = (
-            Self::CHANNELS,
-            Conv2dConfig {
-                padding: 1,
-                ..Conv2dConfig::default()
-            },
-        );
+        let (c, config) = (Self::CHANNELS, Conv2dConfig { padding: 1, ..Conv2dConfig::default() });
         Ok(Self {
             first: conv2d(1, c, 3, config, vb.pp("first"))?,
             second: conv2d(c, c, 3, config, vb.pp("second"))?,
@@ -291,11 +275,7 @@ pub(crate) struct Dropout {
 
 impl Dropout {
     pub(crate) fn new(seed: Seed, rate: f64) -> Self {
-        Self {
-            seed,
-            rate,
-            calls: Cell::new(0),
-        }
+        Self { seed, rate, calls: Cell::new(0) }
     }
 
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
@@ -303,13 +283,8 @@ impl Dropout {
             return Ok(x.clone());
         }
         let call = self.calls.replace(self.calls.get() + 1);
-        let draw = self.seed.uniform(
-            &format!("mask {call}"),
-            0.0..1.0,
-            x.shape(),
-            DType::F32,
-            CPU,
-        )?;
+        let draw =
+            self.seed.uniform(&format!("mask {call}"), 0.0..1.0, x.shape(), DType::F32, CPU)?;
         let mask = draw.ge(self.rate)?.to_dtype(x.dtype())?;
         x * (mask / (1.0 - self.rate))?
     }

@@ -32,7 +32,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| contrastive(seed, |logits| ops::softmax(logits, 1)?.log()),
         clean: |seed| contrastive(seed, |logits| ops::log_softmax(logits, 1)),
-        missed_today: None,
+        // Where it fails it is the twin's own alarm, or the first loss is infinite already: most seeds see neither.
+        missed_today: Some("assert_loss_contract"),
     },
     Entry {
         id: "I5",
@@ -94,7 +95,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| contrastive(seed, |l| l.broadcast_sub(&l.exp()?.sum_keepdim(1)?.log()?)),
         clean: |seed| contrastive(seed, |l| l.broadcast_sub(&l.log_sum_exp(1)?.unsqueeze(1)?)),
-        missed_today: None,
+        // Where it fails it is the twin's own alarm, or the first loss is infinite already: most seeds see neither.
+        missed_today: Some("assert_loss_contract"),
     },
 ];
 
@@ -142,11 +144,7 @@ fn contrastive(
 fn candle_bce(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
     let model = Mlp::new(&[6, 32, 1], Tensor::tanh, vb)?;
-    let loss = if buggy {
-        loss::binary_cross_entropy_with_logit
-    } else {
-        stable_bce
-    };
+    let loss = if buggy { loss::binary_cross_entropy_with_logit } else { stable_bce };
     let learner = Learner::new(&vars, move |x| model.forward(x), loss);
     Ok(Subject::new(learner, data::binary(seed, 6)?))
 }
@@ -167,9 +165,7 @@ fn masked_row(seed: Seed, out: f32) -> Result<Subject> {
         let hidden = model.hidden(ids, Norm::forward, attend)?;
         let real = real.to_dtype(DType::F32)?.unsqueeze(2)?;
         let count = (real.sum(1)? + 1e-6)?;
-        model
-            .head
-            .forward(&hidden.broadcast_mul(&real)?.sum(1)?.broadcast_div(&count)?)
+        model.head.forward(&hidden.broadcast_mul(&real)?.sum(1)?.broadcast_div(&count)?)
     };
     let (ids, y) = data::sequences(seed)?;
     let real: Vec<u32> = (0..ROWS * TIME)
@@ -185,21 +181,14 @@ fn half_squares(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F16);
     let model = Mlp::new(&[8, 32, 4], Tensor::relu, vb)?;
     let forward = move |x: &Tensor| {
-        let wide = if buggy {
-            x.clone()
-        } else {
-            x.to_dtype(DType::F32)?
-        };
+        let wide = if buggy { x.clone() } else { x.to_dtype(DType::F32)? };
         let size = (wide.sqr()?.mean_keepdim(1)? + 1e-3)?.sqrt()?;
         model.forward(&wide.broadcast_div(&size)?.to_dtype(DType::F16)?)
     };
     let loss = |logits: &Tensor, y: &Tensor| loss::cross_entropy(&logits.to_dtype(DType::F32)?, y);
     let (x, y) = data::classes(seed, 8, 4, DType::F32)?;
     let learner = Learner::new(&vars, forward, loss);
-    Ok(Subject::new(
-        learner,
-        ((x * 300.0)?.to_dtype(DType::F16)?, y),
-    ))
+    Ok(Subject::new(learner, ((x * 300.0)?.to_dtype(DType::F16)?, y)))
 }
 
 /// A regression with a variance of its own for every row.
@@ -208,11 +197,7 @@ fn log_variance(seed: Seed, buggy: bool) -> Result<Subject> {
     let model = Mlp::new(&[6, 32, 2], Tensor::gelu, vb)?;
     let loss = move |output: &Tensor, y: &Tensor| {
         let (mean, log_variance) = (output.narrow(1, 0, 1)?, output.narrow(1, 1, 1)?);
-        let log_variance = if buggy {
-            log_variance
-        } else {
-            log_variance.clamp(-6f32, 6f32)?
-        };
+        let log_variance = if buggy { log_variance } else { log_variance.clamp(-6f32, 6f32)? };
         let error = ((mean - y)?.sqr()? * log_variance.neg()?.exp()?)?;
         ((error + log_variance)?.mean_all()?) * 0.5
     };
@@ -226,11 +211,7 @@ fn unsigned_differences(seed: Seed, buggy: bool) -> Result<Subject> {
     let first = linear(TIME - 1, 32, vb.pp("first"))?;
     let head = linear(32, 4, vb.pp("head"))?;
     let forward = move |times: &Tensor| {
-        let times = if buggy {
-            times.clone()
-        } else {
-            times.to_dtype(DType::F32)?
-        };
+        let times = if buggy { times.clone() } else { times.to_dtype(DType::F32)? };
         let (start, rest) = (times.narrow(1, 0, 1)?, times.narrow(1, 1, TIME - 1)?);
         let passed = rest.broadcast_sub(&start)?.to_dtype(DType::F32)?;
         head.forward(&first.forward(&(passed / 10.0)?)?.relu()?)

@@ -73,7 +73,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| accumulating(seed, true),
         clean: |seed| accumulating(seed, false),
-        missed_today: None,
+        // Momentum without friction: it swings, and passes the target on its way.
+        missed_today: Some("assert_step_updates"),
     },
     Entry {
         id: "G9",
@@ -103,7 +104,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| warm_up(seed, Some(4)),
         clean: |seed| warm_up(seed, None),
-        missed_today: Some("assert_step_updates"),
+        missed_today: None,
     },
     Entry {
         id: "G12",
@@ -195,10 +196,7 @@ fn sgd_at(seed: Seed, rate: f64) -> Result<Subject> {
     let forward = move |x: &Tensor| head.forward(&block.forward(&first.forward(x)?)?);
     let learner = Learner::new(&vars, forward, loss::cross_entropy)
         .optimizer(move |vars| SGD::new(vars, rate));
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
 fn accumulating(seed: Seed, buggy: bool) -> Result<Subject> {
@@ -206,10 +204,7 @@ fn accumulating(seed: Seed, buggy: bool) -> Result<Subject> {
     let model = Mlp::new(&[6, 32, 4], Tensor::relu, vb)?;
     let learner = Learner::new(&vars, move |x| model.forward(x), loss::cross_entropy)
         .optimizer(move |vars| Buffered::new(vars, (0.2, !buggy)));
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
 fn clipped(seed: Seed, most: f64) -> Result<Subject> {
@@ -217,10 +212,7 @@ fn clipped(seed: Seed, most: f64) -> Result<Subject> {
     let model = Mlp::new(&[6, 32, 4], Tensor::silu, vb)?;
     let learner = Learner::new(&vars, move |x| model.forward(x), loss::cross_entropy)
         .optimizer(move |vars| Clipped::new(vars, (0.3, most)));
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
 fn decay(seed: Seed, decay: f64) -> Result<Subject> {
@@ -247,10 +239,7 @@ fn inside_the_loop(seed: Seed, buggy: bool) -> Result<Subject> {
         true => learner.optimizer(|vars| Rebuilt::new(vars, adam(0.01))),
         false => learner.optimizer(|vars| AdamW::new(vars, adam(0.01))),
     };
-    Ok(Subject::new(
-        learner,
-        data::regression(seed, 6, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::regression(seed, 6, DType::F32)?))
 }
 
 fn frozen_part(seed: Seed, buggy: bool) -> Result<Subject> {
@@ -263,10 +252,7 @@ fn frozen_part(seed: Seed, buggy: bool) -> Result<Subject> {
     let learner = Learner::new(&vars, forward, loss::cross_entropy)
         .frozen(["trunk."])
         .optimizer(move |free| AdamW::new(if buggy { all.clone() } else { free }, adam(0.01)));
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
 /// A layer of the averages: the same names in another map.
@@ -287,10 +273,7 @@ fn averages(seed: Seed, buggy: bool) -> Result<Subject> {
         let updated = if buggy { Vec::new() } else { averages.clone() };
         Averaged::new(vars, (updated, 0.9))
     });
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
 fn two_owners(seed: Seed, buggy: bool) -> Result<Subject> {
@@ -299,18 +282,12 @@ fn two_owners(seed: Seed, buggy: bool) -> Result<Subject> {
     let head = linear(24, 4, vb.pp("head"))?;
     let of = |prefix: &'static str| -> Vec<Var> {
         let named = vars.named().into_iter();
-        named
-            .filter(|(name, _)| name.starts_with(prefix))
-            .map(|(_, var)| var)
-            .collect()
+        named.filter(|(name, _)| name.starts_with(prefix)).map(|(_, var)| var).collect()
     };
     let second = if buggy { vars.all_vars() } else { of("head.") };
     let lists = [of("trunk."), second];
     let forward = move |x: &Tensor| head.forward(&trunk.forward(x)?.relu()?);
     let learner = Learner::new(&vars, forward, loss::cross_entropy)
         .optimizer(move |_| Groups::of(lists.clone(), adam(5e-3)));
-    Ok(Subject::new(
-        learner,
-        data::classes(seed, 6, 4, DType::F32)?,
-    ))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }

@@ -4,19 +4,11 @@ use candle_core::{Result, Tensor, Var, backprop::GradStore};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 
 pub(crate) fn adam(lr: f64) -> ParamsAdamW {
-    ParamsAdamW {
-        lr,
-        weight_decay: 0.0,
-        ..ParamsAdamW::default()
-    }
+    ParamsAdamW { lr, weight_decay: 0.0, ..ParamsAdamW::default() }
 }
 
 pub(crate) fn decayed(lr: f64, weight_decay: f64) -> ParamsAdamW {
-    ParamsAdamW {
-        lr,
-        weight_decay,
-        ..ParamsAdamW::default()
-    }
+    ParamsAdamW { lr, weight_decay, ..ParamsAdamW::default() }
 }
 
 /// Several optimizers that step together: groups of variables with settings of their own.
@@ -39,9 +31,7 @@ impl Optimizer for Groups {
     }
 
     fn set_learning_rate(&mut self, lr: f64) {
-        self.0
-            .iter_mut()
-            .for_each(|group| group.set_learning_rate(lr));
+        self.0.iter_mut().for_each(|group| group.set_learning_rate(lr));
     }
 }
 
@@ -51,9 +41,7 @@ impl Groups {
         lists: impl IntoIterator<Item = Vec<Var>>,
         params: ParamsAdamW,
     ) -> Result<Self> {
-        let made = lists
-            .into_iter()
-            .map(|vars| AdamW::new(vars, params.clone()));
+        let made = lists.into_iter().map(|vars| AdamW::new(vars, params.clone()));
         Ok(Self(made.collect::<Result<_>>()?))
     }
 }
@@ -72,12 +60,7 @@ impl Optimizer for Buffered {
 
     fn new(vars: Vec<Var>, (lr, clears): Self::Config) -> Result<Self> {
         let buffers = vec![None; vars.len()];
-        Ok(Self {
-            vars,
-            lr,
-            clears,
-            buffers,
-        })
+        Ok(Self { vars, lr, clears, buffers })
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
@@ -154,12 +137,7 @@ impl Optimizer for Warmed {
 
     fn new(vars: Vec<Var>, (full, epoch): Self::Config) -> Result<Self> {
         let inner = AdamW::new(vars, adam(full / 50.0))?;
-        Ok(Self {
-            inner,
-            full,
-            step: 0,
-            epoch,
-        })
+        Ok(Self { inner, full, step: 0, epoch })
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
@@ -221,12 +199,7 @@ impl Optimizer for Averaged {
 
     fn new(vars: Vec<Var>, (averages, decay): Self::Config) -> Result<Self> {
         let inner = AdamW::new(vars.clone(), adam(0.01))?;
-        Ok(Self {
-            inner,
-            vars,
-            averages,
-            decay,
-        })
+        Ok(Self { inner, vars, averages, decay })
     }
 
     fn step(&mut self, grads: &GradStore) -> Result<()> {
