@@ -71,6 +71,10 @@ impl Batch {
         self.input.first()?.dims().first().copied()
     }
 
+    pub(crate) fn of_members(input: Vec<Tensor>, target: Tensor) -> Self {
+        Self { input, target: Some(target) }
+    }
+
     pub(crate) fn with_input(&self, input: Vec<Tensor>) -> Self {
         Self { input, target: self.target.clone() }
     }

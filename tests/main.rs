@@ -2,5 +2,6 @@
 
 mod corpus;
 mod hygiene;
+mod support;
 mod tensors;
 mod training;

@@ -2,6 +2,7 @@
 //! *possible*.
 
 mod data;
+mod experiments;
 mod loss_misuse;
 mod not_finite;
 mod output;
@@ -18,6 +19,7 @@ use crate::{
     verdict::{count, number},
 };
 
+pub(crate) use experiments::Shown;
 pub(crate) use trajectory::Goal;
 pub use trajectory::Trajectory;
 
@@ -26,6 +28,8 @@ pub(crate) struct Case<'c, 'a> {
     pub(crate) learner: &'c Learner<'a>,
     pub(crate) batch: &'c Batch,
     pub(crate) training: &'c Training,
+    /// How many steps it might take.
+    pub(crate) steps: usize,
     pub(crate) goal: Goal,
     pub(crate) trajectory: Trajectory,
     /// Output and loss after the last step, in evaluation mode; `None` where they are not finite.
@@ -41,6 +45,7 @@ impl<'c, 'a> Case<'c, 'a> {
         learner: &'c Learner<'a>,
         batch: &'c Batch,
         training: &'c Training,
+        steps: usize,
         goal: Goal,
         ending: Option<&'c Evaluation>,
         before: &'c Snapshot,
@@ -49,6 +54,7 @@ impl<'c, 'a> Case<'c, 'a> {
             learner,
             batch,
             training,
+            steps,
             goal,
             trajectory: Trajectory::of(&training.losses, training.last(), goal),
             ending,
@@ -78,16 +84,25 @@ pub(crate) fn wrong_in_any_case(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Why the loss did not reach its goal, beyond [`wrong_in_any_case`].
-pub(crate) fn why_not_fitted(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
-    let mut findings = not_finite::findings(case)?;
-    if !case.goal.target.is_finite() {
-        return Ok(findings);
+/// Why the loss did not reach its goal, beyond [`wrong_in_any_case`]: what the ending shows, then, where that leaves
+/// the question open, what cures the training. A suspicion that an experiment ruled out is dropped.
+pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Shown> {
+    let mut shown = Shown { findings: not_finite::findings(case)?, ..Shown::default() };
+    if case.goal.target.is_finite() {
+        shown.findings.extend(data::findings(case)?);
+        shown.findings.extend(output::findings(case)?);
     }
-    findings.extend(data::findings(case)?);
-    findings.extend(output::findings(case)?);
-    findings.extend(suspects::findings(case)?);
-    Ok(findings)
+    if !explained && !shown.findings.iter().any(Finding::is_confirmed) {
+        let experiments = experiments::run(case)?;
+        shown.findings.extend(experiments.findings);
+        shown.ruled_out = experiments.ruled_out;
+    }
+    if case.goal.target.is_finite() {
+        shown.findings.extend(suspects::findings(case)?);
+    }
+    let ruled_out = |f: &Finding| shown.ruled_out.iter().any(|(cause, _)| *cause == f.cause());
+    shown.findings.retain(|finding| finding.is_confirmed() || !ruled_out(finding));
+    Ok(shown)
 }
 
 /// Variables that nothing depends on: no reason to fail a fit that succeeded, but worth saying.

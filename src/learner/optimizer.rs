@@ -64,6 +64,11 @@ impl<'a> Learner<'a> {
         self.optimizer.is_some()
     }
 
+    /// The same learner under candling's own optimizer.
+    pub(crate) fn with_plain_adamw(&self) -> Self {
+        Self { optimizer: None, ..self.clone() }
+    }
+
     pub(crate) fn make_optimizer(&self) -> crate::Result<Box<dyn Stepper + 'a>> {
         let vars: Vec<Var> = self.trainable().map(|(_, var)| var.clone()).collect();
         let made = match &self.optimizer {

@@ -83,7 +83,7 @@ mod tests {
     fn contradictions_are_equal_inputs_with_different_targets() -> Result<()> {
         let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [1.0, 2.0], [3.0, 4.0]], &Device::Cpu)?;
         let y = Tensor::new(&[0u32, 1, 0, 2], &Device::Cpu)?;
-        let found = contradictions(&[x.clone()], &y)?;
+        let found = contradictions(std::slice::from_ref(&x), &y)?;
         assert_eq!(found, [Contradiction { first: 1, second: 3 }]);
         let mask = Tensor::new(&[0f32, 0.0, 0.0, 1.0], &Device::Cpu)?;
         assert_eq!(contradictions(&[x, mask], &y)?, []);

@@ -119,7 +119,6 @@ impl Failure {
         findings.into_iter().fold(self, Self::finding)
     }
 
-    #[allow(dead_code, reason = "the experiments of src/diagnose rule causes out")]
     pub(crate) fn ruled_out(mut self, cause: Cause, evidence: impl Into<String>) -> Self {
         self.0.ruled_out.push((cause, evidence.into()));
         self

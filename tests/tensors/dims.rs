@@ -47,7 +47,8 @@ fn a_clash_is_marked_in_the_dimensions_of_every_tensor() -> Result<()> {
 
       confirmed  shape-mismatch   dimension 2 of x is 32, expected 64
       confirmed  shape-mismatch   `time` is 16 in x and 12 in mask
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     Ok(())
 }
@@ -65,7 +66,8 @@ fn another_number_of_dimensions_is_shown_with_the_pattern() -> Result<()> {
       mask  [8, 1, 1, 16]  does not fit [batch, time]
 
       confirmed  shape-mismatch   mask has 4 dimensions, its pattern [batch, time] takes 2
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     let result = Dims::new().check(&[("x", &x, &[BATCH, TIME, Dim::Any, Dim::Any, Dim::Rest])]);
     insta::assert_snapshot!(text(result), @"
@@ -75,7 +77,8 @@ fn another_number_of_dimensions_is_shown_with_the_pattern() -> Result<()> {
       x  [8, 16, 32]  does not fit [batch, time, _, _, ..]
 
       confirmed  shape-mismatch   x has 3 dimensions, its pattern [batch, time, _, _, ..] takes at least 4
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     let result = Dims::new().check(&[("x", &x, &[BATCH, BATCH, Dim::Any])]);
     insta::assert_snapshot!(text(result), @"
@@ -86,7 +89,8 @@ fn another_number_of_dimensions_is_shown_with_the_pattern() -> Result<()> {
                    ^^^^^^^^ batch is 8
 
       confirmed  shape-mismatch   `batch` is 8 and 16 in x
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     Ok(())
 }
@@ -96,7 +100,7 @@ fn patterns_that_cannot_fail_or_be_used_say_so() -> Result<()> {
     let x = zeros(&[8])?;
     let free = failure(Dims::new().check(&[("x", &x, &[Dim::Rest])]));
     assert_eq!(free.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(free.text(), @"
+    insta::assert_snapshot!(crate::support::text(&free), @"
     assertion `dims` proves nothing here
     no dimension is named or fixed: every shape fits
 
@@ -104,7 +108,7 @@ fn patterns_that_cannot_fail_or_be_used_say_so() -> Result<()> {
     ");
     let twice = failure(Dims::new().check(&[("x", &x, &[Dim::Rest, Dim::Any, Dim::Rest])]));
     assert_eq!(twice.kind(), FailureKind::NotRun);
-    insta::assert_snapshot!(twice.text(), @"
+    insta::assert_snapshot!(crate::support::text(&twice), @"
     assertion `dims` did not run
     `pattern` is [.., _, ..] for x; allowed: at most one `..` for a tensor
     ");

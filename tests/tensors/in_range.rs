@@ -85,7 +85,7 @@ fn nan_is_in_no_range() -> Result<()> {
     let x = tensor(&[0.2, f32::NAN, 1.])?;
     let failure = failure(InRange::new().check(&x, ..));
     assert_eq!(failure.cause(), Some(Cause::NotFinite));
-    insta::assert_snapshot!(failure.text(), @"
+    insta::assert_snapshot!(crate::support::text(&failure), @"
     assertion `in_range` failed
     1 of 3 elements is NaN (33.3%)
 
@@ -95,7 +95,8 @@ fn nan_is_in_no_range() -> Result<()> {
       NaN       1, the first at [1]
 
       confirmed  not-finite   [1]: NaN is in no range
-      help       start at the named origin: what comes after it is only carried along; see docs/causes.md#not-finite
+      help       start at the named origin: what comes after it is only carried along; see
+                 docs/causes.md#not-finite
     ");
     let all = tensor(&[f32::NAN, f32::NAN])?;
     assert!(InRange::new().check(&all, 0.0..).is_err());
@@ -115,7 +116,8 @@ fn an_end_that_no_value_reaches_is_named() -> Result<()> {
       greatest  0.99 at [2]
 
       confirmed  out-of-range   0.0..=1.0 is not filled
-      help       check the scaling: the extremes were taken from other data, or clipped; see docs/causes.md#out-of-range
+      help       check the scaling: the extremes were taken from other data, or clipped; see
+                 docs/causes.md#out-of-range
     ");
     Ok(())
 }

@@ -8,7 +8,7 @@ use candling::Failure;
 
 /// What a check that must fail says.
 fn text<R: std::fmt::Debug>(result: candling::Result<R>) -> String {
-    failure(result).text()
+    crate::support::text(&failure(result))
 }
 
 fn failure<R: std::fmt::Debug>(result: candling::Result<R>) -> Failure {

@@ -36,7 +36,8 @@ fn a_wrong_dimension_is_marked() -> Result<()> {
       expected  [2, 3, _]
 
       confirmed  shape-mismatch   sizes differ where the pattern fixes them
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     insta::assert_snapshot!(text(check.check(&tensor()?, (2, 5, 4))), @"
     assertion `shape` failed
@@ -47,7 +48,8 @@ fn a_wrong_dimension_is_marked() -> Result<()> {
       expected  [2, 5, 4]
 
       confirmed  shape-mismatch   the same dimensions in another order
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     insta::assert_snapshot!(text(check.check(&tensor()?, (8, 5))), @"
     assertion `shape` failed
@@ -57,7 +59,8 @@ fn a_wrong_dimension_is_marked() -> Result<()> {
       expected  [8, 5]
 
       confirmed  shape-mismatch   rank 3 is not rank 2
-      help       follow the named dimension back to where it took the wrong size; see docs/causes.md#shape-mismatch
+      help       follow the named dimension back to where it took the wrong size; see
+                 docs/causes.md#shape-mismatch
     ");
     Ok(())
 }

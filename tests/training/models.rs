@@ -55,9 +55,3 @@ pub(crate) fn bits(vars: &VarMap) -> Vec<(String, Vec<u64>)> {
     bits.sort();
     bits
 }
-
-/// The text without the line that only a build without optimisation prints.
-pub(crate) fn text(failure: &candling::Failure) -> String {
-    let text = failure.text();
-    text.lines().filter(|line| !line.starts_with("  slow?")).collect::<Vec<_>>().join("\n")
-}

@@ -9,7 +9,8 @@ use candling::{
     check::{OverfitsBatch, Trajectory},
 };
 
-use super::models::{Mlp, bits, classes, device, text};
+use super::models::{Mlp, bits, classes, device};
+use crate::support::text;
 
 fn failure(learner: &Learner<'_>, batch: (&Tensor, &Tensor)) -> Failure {
     OverfitsBatch::new().check(learner, batch).expect_err("the bug was not seen")
@@ -150,7 +151,6 @@ fn a_double_softmax_is_named_by_its_formula() {
                                          its floor over 4 classes is 0.744, not 0
       help       remove the softmax or sigmoid before the loss: it applies its own; see
                  docs/causes.md#loss-on-probabilities
-      rerun      cargo test training::overfits_batch::a_double_softmax_is_named_by_its_formula
     ");
 }
 
@@ -166,10 +166,8 @@ fn a_flipped_sign_is_named_by_its_formula() {
       accuracy   0.25
       optimizer  AdamW, learning rate 0.01 (the default)
 
-      confirmed  loss-sign           the loss is exactly minus the cross-entropy of logits
-      possible   learning-rate-low   the loss still falls when the steps run out, at a learning rate of 0.01
+      confirmed  loss-sign   the loss is exactly minus the cross-entropy of logits
       help       the loss closure returns the negative of what it should; see docs/causes.md#loss-sign
-      rerun      cargo test training::overfits_batch::a_flipped_sign_is_named_by_its_formula
     ");
 }
 
@@ -205,7 +203,6 @@ fn a_cut_gradient_fails_even_a_fit() {
       help       candle's `LayerNorm`, `RmsNorm`, `softmax_last_dim` and `rope` have no backward pass: use
                  `layer_norm_slow`, `rms_norm_slow`, `ops::softmax`, `rope_slow`; else look for a `detach`,
                  `argmax` or `round`; see docs/causes.md#gradient-cut
-      rerun      cargo test training::overfits_batch::a_cut_gradient_fails_even_a_fit
     ");
 }
 
@@ -239,12 +236,11 @@ fn what_the_optimizer_misses_is_named() {
       accuracy  1
 
       confirmed  optimizer-misses-variable   l2.bias, l2.weight: a gradient arrives at 2 variables, but no step
-                                             moves it, at a learning rate of 10 neither
+                                             moves them, not even at a learning rate of 10
       possible   learning-rate-low           the loss still falls when the steps run out, at a learning rate of
                                              0.01
       help       build the optimizer after the model, from `varmap.all_vars()`; see
                  docs/causes.md#optimizer-misses-variable
-      rerun      cargo test training::overfits_batch::what_the_optimizer_misses_is_named
     ");
 }
 
@@ -295,15 +291,14 @@ fn a_growing_loss_and_a_slow_one_are_told_apart() {
       shape     slow
       accuracy  0.25
 
-      possible   learning-rate-low   the loss still falls when the steps run out, at a learning rate of 1e-5
-      help       raise the learning rate tenfold; see docs/causes.md#learning-rate-low
-      rerun      cargo test training::overfits_batch::a_growing_loss_and_a_slow_one_are_told_apart
+      confirmed  learning-rate-low   at a learning rate of 0.01, 1.62 -> 0.0162 in 145 steps
+      help       use a learning rate near 0.01; see docs/causes.md#learning-rate-low
     ");
     let climbing = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy)
         .optimizer(|vars| SGD::new(vars, -0.1));
     let climbing = failure(&climbing, (&x, &y));
     assert_eq!(climbing.cause(), Some(Cause::LossSign));
-    assert!(!climbing.findings()[0].is_confirmed());
+    assert!(climbing.findings()[0].is_confirmed(), "{climbing}");
 }
 
 #[test]
@@ -327,7 +322,6 @@ fn equal_inputs_with_different_targets_are_named() {
                                         no function fits both
       help       look for a shuffle of only one side, or duplicates with other labels; see
                  docs/causes.md#labels-contradictory
-      rerun      cargo test training::overfits_batch::equal_inputs_with_different_targets_are_named
     ");
 }
 
@@ -365,7 +359,6 @@ fn a_fit_that_needs_no_input_is_vacuous() {
       fitted  0.741 -> 0.00679 in 26 steps
 
       help       give the batch rows with different targets
-      rerun      cargo test training::overfits_batch::a_fit_that_needs_no_input_is_vacuous
     ");
 }
 

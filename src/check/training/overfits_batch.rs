@@ -166,7 +166,8 @@ impl OverfitsBatch {
         let before = guard.snapshot();
         // Without a target only the losses' formula can be judged.
         let known = goal.unwrap_or(Goal::below(initial, f64::NEG_INFINITY));
-        let case = Case::new(learner, batch, &training, known, ending.as_ref(), before)?;
+        let case =
+            Case::new(learner, batch, &training, self.steps, known, ending.as_ref(), before)?;
         self.judge(&case, goal.is_some())
     }
 
@@ -190,17 +191,19 @@ impl OverfitsBatch {
         };
         let wrong = call::not_allowed(diagnose::wrong_in_any_case(case)?, &self.allowed);
 
-        if !has_goal && wrong.is_empty() {
-            return Err(no_target(training.first()));
-        }
         if !fitted {
-            let why = call::not_allowed(diagnose::why_not_fitted(case)?, &self.allowed);
-            return Err(self.failed(
-                case,
-                not_fitted(case),
-                accuracy,
-                wrong.into_iter().chain(why),
-            ));
+            let explained = wrong.iter().any(Finding::is_confirmed);
+            let shown = diagnose::why_not_fitted(case, explained)?;
+            let why = call::not_allowed(shown.findings, &self.allowed);
+            let findings: Vec<Finding> = wrong.into_iter().chain(why).collect();
+            if !has_goal && !findings.iter().any(Finding::is_confirmed) {
+                return Err(no_target(training.first()).with_findings(findings));
+            }
+            let mut failure = self.failed(case, not_fitted(case), accuracy, findings);
+            for (cause, evidence) in shown.ruled_out {
+                failure = failure.ruled_out(cause, evidence);
+            }
+            return Err(failure);
         }
         if !wrong.is_empty() {
             let sentence = format!("the loss falls, but not as it should: {}", case.way());
@@ -363,8 +366,4 @@ fn no_target(initial: f64) -> Failure {
         format_args!("not given, and the loss starts below zero, at {}", number(initial)),
         "the loss that a fitted batch has, which no rule can tell for a loss without a floor at zero",
     )
-    .finding(Finding::possible(
-        Cause::LossSign,
-        "most losses of the field are never negative: the sign may be flipped",
-    ))
 }

@@ -66,7 +66,7 @@ impl<T: Element> Site<T> {
             actual: self.actual.number(),
             expected: self.expected.number(),
             difference: T::distance_to_f64(distance),
-            relative: kernel::relative(distance, self.expected),
+            relative: T::ratio_to_f64(T::ratio(distance, self.expected)),
             allowed: self.expected.allowed(bound),
             ulps: self.actual.ulps(self.expected),
         }
@@ -80,7 +80,7 @@ struct Account<T: Element> {
     nan_in_actual: usize,
     nan_in_expected: usize,
     absolute: Option<(T::Distance, Site<T>)>,
-    relative: Option<(f64, Site<T>)>,
+    relative: Option<(T::Ratio, Site<T>)>,
     /// Ordered by the walk's tiles, which is the order of memory.
     first: Vec<(usize, Site<T>)>,
     buffers: [Vec<T>; 2],
@@ -144,10 +144,10 @@ impl<T: Element> Account<T> {
             self.absolute = Some((greatest, site(offset)));
         }
         let greatest = statistics.greatest_relative;
-        if greatest > 0.0
+        if greatest > T::Ratio::default()
             && self.relative.is_none_or(|(known, _)| greatest > known)
             && let Some(offset) = pairs().position(|(x, y)| {
-                mismatch(x, y).is_some_and(|distance| kernel::relative(distance, y) == greatest)
+                mismatch(x, y).is_some_and(|distance| T::ratio(distance, y) == greatest)
             })
         {
             self.relative = Some((greatest, site(offset)));
@@ -163,10 +163,7 @@ impl<T: Element> Account<T> {
 }
 
 /// The greater of the two; of equals the one further to the front, so that the answer does not depend on threads.
-fn greater<D: PartialOrd, T>(
-    a: Option<(D, Site<T>)>,
-    b: Option<(D, Site<T>)>,
-) -> Option<(D, Site<T>)> {
+fn greater<D: Ord, T>(a: Option<(D, Site<T>)>, b: Option<(D, Site<T>)>) -> Option<(D, Site<T>)> {
     match (a, b) {
         (Some(a), Some(b)) => {
             let second = b.0 > a.0 || (b.0 == a.0 && b.1.position < a.1.position);

@@ -102,7 +102,7 @@ fn beyond_in<T: Element>(actual: &[T], expected: &[T], bound: T::Bound) -> (u32,
 /// Over the mismatches of one block. The two greatest leave NaN out.
 pub(crate) struct Statistics<T: Element> {
     pub(crate) greatest_absolute: T::Distance,
-    pub(crate) greatest_relative: f64,
+    pub(crate) greatest_relative: T::Ratio,
     pub(crate) nan_in_actual: u32,
     pub(crate) nan_in_expected: u32,
 }
@@ -110,25 +110,20 @@ pub(crate) struct Statistics<T: Element> {
 #[inline(always)]
 fn statistics_in<T: Element>(actual: &[T], expected: &[T], bound: T::Bound) -> Statistics<T> {
     let mut greatest_absolute = T::Distance::default();
-    let mut greatest_relative = 0.0;
+    let mut greatest_relative = T::Ratio::default();
     let (mut nan_in_actual, mut nan_in_expected) = (0, 0);
     for (x, y) in actual.iter().zip(expected) {
         let distance = x.distance(*y);
         let counts = !T::within(distance, *y, bound) & !x.is_nan() & !y.is_nan();
         let distance = if counts { distance } else { T::Distance::default() };
         greatest_absolute = greatest_absolute.max(distance);
-        let ratio = relative::<T>(distance, *y);
-        greatest_relative = if ratio > greatest_relative { ratio } else { greatest_relative };
+        let ratio = T::ratio(distance, *y);
+        let ratio = if counts { ratio } else { T::Ratio::default() };
+        greatest_relative = greatest_relative.max(ratio);
         nan_in_actual += u32::from(x.is_nan());
         nan_in_expected += u32::from(y.is_nan());
     }
     Statistics { greatest_absolute, greatest_relative, nan_in_actual, nan_in_expected }
-}
-
-/// The distance in units of the expected value; NaN, which orders below everything, for a distance of zero from zero.
-#[inline(always)]
-pub(crate) fn relative<T: Element>(distance: T::Distance, expected: T) -> f64 {
-    T::distance_to_f64(distance) / expected.to_f64().abs()
 }
 
 #[inline(always)]

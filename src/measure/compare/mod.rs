@@ -6,6 +6,8 @@
 mod account;
 mod element;
 mod kernel;
+mod narrow;
+mod number;
 pub(crate) mod pattern;
 mod walk;
 
@@ -14,8 +16,10 @@ use std::ops::ControlFlow;
 use candle_core::{CpuStorage, Result, Tensor};
 
 pub(crate) use account::{Comparison, Mismatches, Place};
-pub(crate) use element::{Element, F8, Number};
+pub(crate) use element::Element;
 pub(crate) use kernel::{Level, extent, non_finite};
+pub(crate) use narrow::F8;
+pub(crate) use number::Number;
 pub(crate) use walk::Walk;
 
 use super::values::{cpu_storage, on_cpu};

@@ -11,6 +11,8 @@ use crate::measure::values::{multi_index, to_f64_vec};
 const ROWS: usize = 1024;
 /// Matching rows copies both tensors; beyond this many elements it is not tried.
 const ELEMENTS_COPIED: usize = 1 << 20;
+/// A line is guessed from so many elements and then verified on all, so that a wrong guess costs next to nothing.
+const ELEMENTS_FOR_A_GUESS: usize = 1 << 14;
 /// Fewer elements fit a line too easily.
 const ELEMENTS_FOR_A_LINE: usize = 4;
 
@@ -82,25 +84,28 @@ fn keep_on(yes: bool) -> ControlFlow<()> {
 }
 
 fn line(actual: &Tensor, expected: &Tensor, bounds: Bounds) -> Result<Option<Pattern>> {
-    let (mut xy, mut yy, mut difference, mut count) = (0.0, 0.0, 0.0, 0.0);
+    let (mut xy, mut yy, mut difference, mut count) = (0.0, 0.0, 0.0, 0);
     let mut least = (f64::INFINITY, f64::INFINITY);
     let mut greatest = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-    let finite = visit(actual, expected, bounds, &mut |pair| {
+    visit(actual, expected, bounds, &mut |pair| {
         let (x, y) = (pair.actual, pair.expected);
         xy += x * y;
         yy += y * y;
         difference += x - y;
-        count += 1.0;
+        count += 1;
         least = (least.0.min(x), least.1.min(y));
         greatest = (greatest.0.max(x), greatest.1.max(y));
-        keep_on(x.is_finite() && y.is_finite())
+        keep_on(count < ELEMENTS_FOR_A_GUESS)
     })?;
-    let constant_expected = least.1 == greatest.1;
-    if !finite || (count as usize) < ELEMENTS_FOR_A_LINE || constant_expected {
+    // Values that are not finite leave their mark on the sums; a constant fits every line.
+    let finite = (xy + yy + difference).is_finite();
+    if !finite || count < ELEMENTS_FOR_A_LINE || least.1 == greatest.1 {
         return Ok(None);
     }
     if least.0 == greatest.0 {
-        return Ok(Some(Pattern::Constant(least.0)));
+        let value = least.0;
+        let all = visit(actual, expected, bounds, &mut |pair| keep_on(pair.actual == value))?;
+        return Ok(all.then_some(Pattern::Constant(value)));
     }
     // A bound on differences grows with the numbers; one on ratios does not.
     let fits = |factor: f64, offset: f64| {
@@ -118,12 +123,13 @@ fn line(actual: &Tensor, expected: &Tensor, bounds: Bounds) -> Result<Option<Pat
     let factor = rounded(xy / yy);
     let spread = greatest.1.abs().max(least.1.abs());
     // A factor near zero fits whatever is small; one near 1 explains nothing.
-    if factor.is_finite() && factor.abs() * spread > 100.0 * bounds.absolute && fits(factor, 0.0)? {
+    let telling = factor != 1.0 && factor.abs() * spread > 100.0 * bounds.absolute;
+    if telling && factor.is_finite() && fits(factor, 0.0)? {
         return Ok(Some(Pattern::Scaled(factor)));
     }
-    let offset = rounded(difference / count);
+    let offset = rounded(difference / count as f64);
     let bent = greatest.1 - least.1 > 100.0 * bounds.absolute;
-    if offset.is_finite() && bent && fits(1.0, offset)? {
+    if offset != 0.0 && bent && fits(1.0, offset)? {
         return Ok(Some(Pattern::Shifted(offset)));
     }
     Ok(None)

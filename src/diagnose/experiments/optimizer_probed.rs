@@ -1,0 +1,170 @@
+//! What does the optimizer do with a gradient it is handed?
+//!
+//! Cost: no run of the model; some forty steps of a fresh optimizer on gradients made by hand. Confirms
+//! [`Cause::DecayUnintended`] (variables shrink without a gradient, by enough to matter), [`Cause::GradientsStale`] (they
+//! keep moving at full speed long after their gradient is gone), and [`Cause::LossSign`] (they move along their gradient).
+//! Only for an optimizer of the learner's own.
+
+use candle_core::{Tensor, backprop::GradStore};
+
+use super::{
+    Outcome,
+    lab::{Lab, Stop},
+};
+use crate::{
+    Cause, Finding, Result, learner::Stepper, measure::values::to_f64_vec, verdict::number,
+};
+
+/// Steps without a gradient. Momentum of 0.9 has fallen to 2 % by then, Adam's first moment too.
+const IDLE: usize = 40;
+
+/// A decay that takes less than this share of a variable over the whole training has not kept a loss up.
+const NEGLIGIBLE: f64 = 0.01;
+
+/// What is left of the first step after them, where nothing forgets.
+const UNDIMINISHED: f64 = 0.9;
+
+pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
+    if !lab.case.learner.has_own_optimizer() {
+        return Ok(Outcome::Nothing);
+    }
+    let probe = Probe::new(lab)?;
+    let Some(probe) = probe else { return Ok(Outcome::Nothing) };
+    let outcome = probe.judge(lab);
+    lab.case.before.restore()?;
+    outcome
+}
+
+struct Probe {
+    template: GradStore,
+    names: Vec<String>,
+}
+
+impl Probe {
+    /// The gradients of the first step, to be replaced by made ones.
+    fn new(lab: &Lab<'_, '_, '_>) -> Result<Option<Self>> {
+        lab.case.before.restore()?;
+        let loss = lab.case.learner.evaluate(lab.case.batch, true)?.loss;
+        let template = loss.backward()?;
+        let names: Vec<String> = (lab.case.learner.trainable())
+            .filter(|(_, var)| template.get(var.as_tensor()).is_some())
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        Ok((!names.is_empty()).then_some(Self { template, names }))
+    }
+
+    fn judge(mut self, lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
+        let start = self.values(lab)?;
+
+        // Nothing but decay moves a variable that has never had a gradient.
+        self.hand(lab, |_| 0.0)?;
+        let mut fresh = lab.case.learner.make_optimizer()?;
+        let idle = self.step(lab, fresh.as_mut())?;
+        let shrink = along(&start, &idle);
+        lab.case.before.restore()?;
+
+        self.hand(lab, |i| if i % 2 == 0 { 1.0 } else { -1.0 })?;
+        let made = self.gradients(lab)?;
+        let mut fresh = lab.case.learner.make_optimizer()?;
+        let first = self.step(lab, fresh.as_mut())?;
+        if dot(&first, &made) > 0.0 && shrink.abs() < 0.5 {
+            let evidence = format!(
+                "handed a gradient, the optimizer steps along it, not against it, at a learning rate of {}",
+                number(lab.case.training.learning_rate),
+            );
+            let advice = "make the learning rate positive, and the optimizer subtract its step";
+            return Ok(Outcome::Confirmed(
+                Finding::confirmed(Cause::LossSign, evidence).advice_is(advice),
+            ));
+        }
+        self.hand(lab, |_| 0.0)?;
+        let mut last = first.clone();
+        for _ in 0..IDLE {
+            last = self.step(lab, fresh.as_mut())?;
+        }
+        let kept = (dot(&last, &last) / dot(&first, &first).max(f64::MIN_POSITIVE)).sqrt();
+        if kept > UNDIMINISHED && shrink == 0.0 {
+            return Ok(Outcome::Confirmed(Finding::confirmed(
+                Cause::GradientsStale,
+                format!(
+                    "{IDLE} steps after a gradient was handed over once, with zeros since, each step still moves the variables by {} % of the first",
+                    number(100.0 * kept),
+                ),
+            )));
+        }
+        match -shrink * lab.case.steps as f64 > NEGLIGIBLE {
+            true => self.judge_decay(lab, -shrink),
+            false => Ok(Outcome::Nothing),
+        }
+    }
+
+    /// A decay matters where the training succeeds without it.
+    fn judge_decay(&self, lab: &Lab<'_, '_, '_>, shrink: f64) -> Result<Outcome> {
+        let rate = lab.case.training.learning_rate;
+        let plain = lab.case.learner.with_plain_adamw();
+        let Some(rerun) = lab.rerun(&plain, lab.case.batch, Some(rate), Stop::AtTheGoal)? else {
+            return Ok(Outcome::Nothing);
+        };
+        let evidence = format!(
+            "a step without any gradient shrinks the variables by {} %; AdamW without decay at the same learning rate goes {}",
+            number(100.0 * shrink),
+            rerun.way(),
+        );
+        Ok(match lab.is_cured(&rerun) {
+            true => Outcome::Confirmed(Finding::confirmed(Cause::DecayUnintended, evidence)),
+            false => Outcome::RuledOut(Cause::DecayUnintended, evidence),
+        })
+    }
+
+    /// Puts `sign(i)` at every entry of every gradient, scaled to each gradient's own size.
+    fn hand(&mut self, lab: &Lab<'_, '_, '_>, sign: fn(usize) -> f64) -> Result<()> {
+        for (_, var) in self.variables(lab) {
+            let n = var.elem_count();
+            let values: Vec<f64> = (0..n).map(sign).collect();
+            let made = Tensor::from_vec(values, var.shape(), &candle_core::Device::Cpu)?;
+            let made = made.to_dtype(var.dtype())?.to_device(var.device())?;
+            self.template.insert(var.as_tensor(), made);
+        }
+        Ok(())
+    }
+
+    fn variables<'v>(&self, lab: &'v Lab<'_, '_, '_>) -> Vec<(&'v str, &'v candle_core::Var)> {
+        let learner = lab.case.learner;
+        learner.trainable().filter(|(name, _)| self.names.iter().any(|n| n == name)).collect()
+    }
+
+    fn gradients(&self, lab: &Lab<'_, '_, '_>) -> Result<Vec<f64>> {
+        let mut all = Vec::new();
+        for (_, var) in self.variables(lab) {
+            if let Some(gradient) = self.template.get(var.as_tensor()) {
+                all.extend(to_f64_vec(gradient)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn values(&self, lab: &Lab<'_, '_, '_>) -> Result<Vec<f64>> {
+        let mut all = Vec::new();
+        for (_, var) in self.variables(lab) {
+            all.extend(to_f64_vec(var.as_tensor())?);
+        }
+        Ok(all)
+    }
+
+    /// By how much one step moves each entry.
+    fn step(&self, lab: &Lab<'_, '_, '_>, optimizer: &mut dyn Stepper) -> Result<Vec<f64>> {
+        let before = self.values(lab)?;
+        optimizer.step(&self.template)?;
+        let after = self.values(lab)?;
+        Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The share of `values` that `change` adds to them.
+fn along(values: &[f64], change: &[f64]) -> f64 {
+    dot(values, change) / dot(values, values).max(f64::MIN_POSITIVE)
+}
