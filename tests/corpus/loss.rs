@@ -257,7 +257,7 @@ fn without_epsilon(seed: Seed, buggy: bool) -> Result<Subject> {
 
 fn detached(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let norm = candle_nn::group_norm(4, ConvNet::CHANNELS, 1e-5, vb.pp("norm"))?;
+    let norm = candle_nn::group_norm(2, ConvNet::CHANNELS, 1e-5, vb.pp("norm"))?;
     let model = ConvNet::new(4, vb)?;
     let forward = move |x: &Tensor| model.forward(x, |x| norm.forward(x), mean_pool);
     let loss = move |logits: &Tensor, y: &Tensor| match buggy {

@@ -33,10 +33,3 @@ pub(crate) fn entries() -> Vec<Entry> {
     ]
     .concat()
 }
-
-/// Runs `work` with candle's products on this one core: on tensors this small its thread pool costs three times what
-/// it does, and entries are what is run side by side.
-pub(crate) fn on_one_core<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    pool.expect("a thread can be started").install(work)
-}

@@ -185,7 +185,7 @@ pub(crate) struct ConvNet {
 }
 
 impl ConvNet {
-    pub(crate) const CHANNELS: usize = 8;
+    pub(crate) const CHANNELS: usize = 4;
 
     pub(crate) fn new(outputs: usize, vb: VarBuilder<'_>) -> Result<Self> {
         let (c, config) = (Self::CHANNELS, Conv2dConfig { padding: 1, ..Conv2dConfig::default() });
