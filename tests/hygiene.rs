@@ -24,4 +24,26 @@ mod nothing_in_scope {
         ::candling::assert_dims!(x => [rows, ..], "context {}", n,);
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertions_that_train_expand() -> ::candling::Result<()> {
+        use ::candling::candle_core::Module;
+
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candling::candle_nn::linear(2, 2, vb)?;
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        let y = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+        let learner = ::candling::Learner::new(
+            &vars,
+            |x| model.forward(x),
+            ::candling::candle_nn::loss::cross_entropy,
+        );
+        let batch = (x, y);
+        let report = ::candling::assert_overfits_batch!(learner, &batch, steps = 500);
+        ::std::assert!(report.steps <= 500);
+        ::candling::assert_overfits_batch!(&learner, (&batch.0, &batch.1), "context {}", 1);
+        ::candling::assert_healthy!(&learner, &batch, classes = 2, skip = ["finite"]);
+        ::candling::assert_healthy!(learner, batch, "context",);
+        ::std::result::Result::Ok(())
+    }
 }

@@ -5,7 +5,8 @@ use candle_core::Tensor;
 use super::{OverfitsBatch, OverfitsBatchReport, call};
 use crate::{
     Batch, Cause, Failure, FailureKind, Finding, Learner, Result,
-    measure::values::{is_finite, to_f64_vec},
+    measure::scan::is_finite,
+    measure::values::to_f64_vec,
     verdict::{count, number},
 };
 

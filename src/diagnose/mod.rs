@@ -87,17 +87,20 @@ pub(crate) fn wrong_in_any_case(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
 /// Why the loss did not reach its goal, beyond [`wrong_in_any_case`]: what the ending shows, then, where that leaves
 /// the question open, what cures the training. A suspicion that an experiment ruled out is dropped.
 pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Shown> {
+    let has_goal = case.goal.target.is_finite();
     let mut shown = Shown { findings: not_finite::findings(case)?, ..Shown::default() };
-    if case.goal.target.is_finite() {
+    if has_goal {
         shown.findings.extend(data::findings(case)?);
-        shown.findings.extend(output::findings(case)?);
     }
+    // An output that never varies is seen, but it is a symptom: what made it so is still to be found.
+    let symptoms = if has_goal { output::findings(case)? } else { Vec::new() };
     if !explained && !shown.findings.iter().any(Finding::is_confirmed) {
         let experiments = experiments::run(case)?;
         shown.findings.extend(experiments.findings);
         shown.ruled_out = experiments.ruled_out;
     }
-    if case.goal.target.is_finite() {
+    shown.findings.extend(symptoms);
+    if has_goal {
         shown.findings.extend(suspects::findings(case)?);
     }
     let ruled_out = |f: &Finding| shown.ruled_out.iter().any(|(cause, _)| *cause == f.cause());

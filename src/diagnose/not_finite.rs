@@ -6,8 +6,9 @@ use super::{Case, Trajectory};
 use crate::{
     Cause, Finding, Result,
     measure::{
+        scan::is_finite,
         training::Gradient,
-        values::{extent, is_finite, to_f64_vec},
+        values::{extent, to_f64_vec},
     },
     verdict::{count, number},
 };

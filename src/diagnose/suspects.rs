@@ -3,7 +3,10 @@
 //! Cost: none. Nothing here is confirmed: a shape fits several causes.
 
 use super::{Case, Trajectory};
-use crate::{Cause, Finding, Result, verdict::number};
+use crate::{
+    Cause, Finding, Result,
+    verdict::{count, number},
+};
 
 /// A gradient this much smaller than the largest does not train within a batch's few hundred steps.
 const VANISHED: f64 = 1e-6;
@@ -53,6 +56,12 @@ fn climbs(losses: &[f64]) -> bool {
 fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
     let norms = || case.training.gradients.iter().filter_map(|g| Some((g.first_norm?, &g.name)));
     let largest = norms().map(|(norm, _)| norm).fold(0.0, f64::max);
+    if largest == 0.0 {
+        let all = count(norms().count(), "variable");
+        let evidence = format!("the first gradient of all {all} is exactly zero");
+        return (norms().count() > 0)
+            .then(|| Finding::possible(Cause::GradientVanishing, evidence));
+    }
     let small: Vec<&String> =
         norms().filter(|(norm, _)| *norm <= VANISHED * largest).map(|(_, name)| name).collect();
     let (first, all) = (small.first()?, norms().count());

@@ -1,5 +1,6 @@
 //! What is under test.
 
+mod changed;
 mod optimizer;
 
 use std::{cell::RefCell, fmt, rc::Rc};
@@ -261,43 +262,6 @@ impl<'a> Learner<'a> {
 
     pub(crate) fn has_loss(&self) -> bool {
         !matches!(self.closures, Closures::Forward(_))
-    }
-
-    /// The same learner with its output changed before the loss sees it.
-    pub(crate) fn map_output(
-        &self,
-        map: impl Fn(&Tensor) -> candle_core::Result<Tensor> + 'a,
-    ) -> Self {
-        let mut changed = self.clone();
-        if let Closures::ForwardAndLoss { loss, .. } = &mut changed.closures {
-            let inner = loss.clone();
-            *loss = shared(Box::new(move |output: &Tensor, target: &Tensor| {
-                inner.borrow_mut()(&map(output)?, target)
-            }));
-        }
-        changed
-    }
-
-    /// The same learner with its loss changed.
-    pub(crate) fn map_loss(
-        &self,
-        map: impl Fn(Tensor) -> candle_core::Result<Tensor> + 'a,
-    ) -> Self {
-        let mut changed = self.clone();
-        match &mut changed.closures {
-            Closures::ForwardAndLoss { loss, .. } => {
-                let inner = loss.clone();
-                *loss = shared(Box::new(move |output: &Tensor, target: &Tensor| {
-                    map(inner.borrow_mut()(output, target)?)
-                }));
-            }
-            Closures::Loss(loss) => {
-                let inner = loss.clone();
-                *loss = shared(Box::new(move || map(inner.borrow_mut()()?)));
-            }
-            Closures::Forward(_) => {}
-        }
-        changed
     }
 
     /// Runs the model in evaluation mode.

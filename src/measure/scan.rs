@@ -36,6 +36,11 @@ pub(crate) fn non_finite_values(tensor: &Tensor) -> Result<NonFinite> {
     for_dtype!(cpu_storage(&storage)?, |values| Ok(count_non_finite(&walk, values, dims)))
 }
 
+/// Whether every value is finite. Integers always are.
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    Ok(non_finite_values(tensor)?.count() == 0)
+}
+
 fn count_non_finite<T: Element>(walk: &Walk, values: &[T], dims: &[usize]) -> NonFinite {
     #[derive(Default)]
     struct Count {

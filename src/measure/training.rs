@@ -2,7 +2,10 @@
 
 use candle_core::{Tensor, backprop::GradStore};
 
-use super::values::{is_finite, norm, same_bits, scalar};
+use super::{
+    scan::is_finite,
+    values::{norm, same_bits, scalar},
+};
 use crate::{
     Batch, Failure, Learner, Result, Snapshot,
     learner::{Evaluation, Stepper},

@@ -2,8 +2,6 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
-use super::scan::non_finite_values;
-
 /// Whether candle can read values of `dtype`: its four narrowest formats can only be stored.
 pub(crate) fn is_readable(dtype: DType) -> bool {
     matches!(
@@ -71,11 +69,6 @@ pub(crate) fn scalar(tensor: &Tensor) -> Result<f64> {
     }
 }
 
-/// Whether every value is finite. Integers always are.
-pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
-    Ok(non_finite_values(tensor)?.count() == 0)
-}
-
 /// The Euclidean norm, accumulated in f64.
 pub(crate) fn norm(tensor: &Tensor) -> Result<f64> {
     Ok(to_f64_vec(tensor)?.iter().map(|v| v * v).sum::<f64>().sqrt())
@@ -137,7 +130,6 @@ mod tests {
         let new = |v: f32| Tensor::new(&[v], &Device::Cpu);
         assert!(same_bits(&new(f32::NAN)?, &new(f32::NAN)?)?);
         assert!(!same_bits(&new(0.0)?, &new(-0.0)?)?);
-        assert!(!is_finite(&new(f32::INFINITY)?)?);
         Ok(())
     }
 }

@@ -1,17 +1,10 @@
 use std::{error::Error, fmt, panic::Location, sync::Arc};
 
-use super::{Cause, Finding, render};
-
-/// Whether a property was broken, could not have been broken, or was never tested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// The property does not hold.
-    Violated,
-    /// Everything ran, but nothing was proved: the check could not have failed.
-    Vacuous,
-    /// The check did not run: an argument cannot be used, or a closure returned an error.
-    NotRun,
-}
+use super::{
+    Cause, Finding,
+    content::{Content, FailureKind},
+    render,
+};
 
 /// What a check says when it does not pass.
 ///
@@ -29,26 +22,11 @@ pub enum FailureKind {
 /// # candling::Result::Ok(())
 /// ```
 #[derive(Clone)]
-pub struct Failure(Box<Inner>);
-
-#[derive(Clone)]
-pub(super) struct Inner {
-    pub(super) assertion: Option<&'static str>,
-    pub(super) kind: FailureKind,
-    pub(super) context: Option<String>,
-    pub(super) headline: String,
-    pub(super) facts: Vec<(String, String)>,
-    pub(super) findings: Vec<Finding>,
-    pub(super) ruled_out: Vec<(Cause, String)>,
-    pub(super) help: Option<String>,
-    pub(super) rerun: Option<String>,
-    location: Option<&'static Location<'static>>,
-    source: Option<Arc<candle_core::Error>>,
-}
+pub struct Failure(Box<Content>);
 
 impl Failure {
     fn new(kind: FailureKind, headline: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(Content {
             assertion: None,
             kind,
             context: None,

@@ -1,6 +1,7 @@
 //! What a check says when it does not pass: data, and its rendering as plain text.
 
 mod cause;
+mod content;
 mod curve;
 mod failure;
 mod finding;
@@ -8,8 +9,9 @@ mod number;
 mod render;
 
 pub use cause::Cause;
+pub use content::FailureKind;
 pub(crate) use curve::sparkline;
-pub use failure::{Failure, FailureKind};
+pub use failure::Failure;
 pub use finding::Finding;
 pub(crate) use number::{count, number};
 pub(crate) use render::Palette;

@@ -1,6 +1,9 @@
 //! The plain text of a failure.
 
-use super::{Cause, FailureKind, failure::Inner, finding::Finding};
+use super::{
+    Cause, Finding,
+    content::{Content, FailureKind},
+};
 
 /// Whether the text carries ANSI colours. Only the panic of a macro ever does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Palette {
 /// How many findings are printed in full; a model with a thousand variables without gradient has one story to tell.
 const FINDINGS_SHOWN: usize = 12;
 
-pub(super) fn text(failure: &Inner, palette: Palette) -> String {
+pub(super) fn text(failure: &Content, palette: Palette) -> String {
     let mut lines = Vec::new();
     lines.extend(title(failure).map(|title| palette.bold(&title)));
     lines.extend(failure.headline.lines().map(str::to_owned));
@@ -52,7 +55,7 @@ pub(super) fn text(failure: &Inner, palette: Palette) -> String {
 }
 
 /// An error that no assertion raised has no verdict to give: its headline says it all.
-fn title(failure: &Inner) -> Option<String> {
+fn title(failure: &Content) -> Option<String> {
     let verdict = match failure.kind {
         FailureKind::Violated => "failed",
         FailureKind::Vacuous => "proves nothing here",
@@ -66,7 +69,7 @@ fn title(failure: &Inner) -> Option<String> {
 }
 
 /// The lower block: findings, what was ruled out, help, and how to run it again.
-fn conclusions(failure: &Inner) -> Vec<Row> {
+fn conclusions(failure: &Content) -> Vec<Row> {
     let codes = failure
         .findings
         .iter()
@@ -101,7 +104,7 @@ fn conclusions(failure: &Inner) -> Vec<Row> {
 }
 
 /// The check's own help first; else the advice of every confirmed cause, or of the likeliest possible one.
-fn advice(failure: &Inner) -> Vec<String> {
+fn advice(failure: &Content) -> Vec<String> {
     if let Some(help) = &failure.help {
         return vec![help.clone()];
     }

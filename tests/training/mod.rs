@@ -1,3 +1,4 @@
 mod bad_input;
+mod diagnosis;
 mod models;
 mod overfits_batch;

@@ -3,8 +3,8 @@
 use candle_core::{DeviceLocation, Tensor};
 
 use crate::{
-    Batch, Cause, Failure, Finding, Learner, Result, learner::Evaluation,
-    measure::values::is_finite, verdict::count,
+    Batch, Cause, Failure, Finding, Learner, Result, learner::Evaluation, measure::scan::is_finite,
+    verdict::count,
 };
 
 /// The learner has variables that may train, and its frozen prefixes name some.

@@ -76,7 +76,8 @@ impl<'l, 'c, 'a> Lab<'l, 'c, 'a> {
 
     /// What the failed training had to reach, for a training that starts at another loss.
     fn goal_from(&self, initial: f64) -> Goal {
-        match self.case.goal.strict {
+        let named = self.case.goal.strict && self.case.goal.target.is_finite();
+        match named {
             true => Goal::below(initial, self.case.goal.target),
             false => Goal::default_for(initial),
         }
