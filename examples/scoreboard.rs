@@ -1,0 +1,276 @@
+//! How many bugs the assertions catch and name, and how often they cry wolf.
+//!
+//! `cargo run --release --example scoreboard -- [--seeds N] [--failures] [--json]`
+
+#[path = "../tests/corpus/mod.rs"]
+mod corpus;
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use candling::{Cause, Seed};
+use corpus::entry::{Assertion, Entry, Verdict};
+
+/// An entry is caught when it is on each of the first seeds: a bug seen by luck is not seen.
+const SEEDS_TO_CATCH: u64 = 3;
+
+struct Options {
+    seeds: u64,
+    json: bool,
+    failures: bool,
+}
+
+/// What the verdicts on one entry come to.
+#[derive(Clone, Default)]
+struct Score {
+    caught: bool,
+    named: bool,
+    /// The first causes reported for the buggy half, one for each of the first seeds.
+    causes: Vec<Option<Cause>>,
+    clean_runs: usize,
+    false_alarms: usize,
+    /// Failures worth reading: false alarms, and buggy halves that were missed or misnamed.
+    texts: Vec<String>,
+}
+
+#[derive(Default)]
+struct Total {
+    pairs: usize,
+    caught: usize,
+    named: usize,
+    clean_runs: usize,
+    false_alarms: usize,
+}
+
+impl Total {
+    fn add(&mut self, score: &Score) {
+        self.pairs += 1;
+        self.caught += usize::from(score.caught);
+        self.named += usize::from(score.named);
+        self.clean_runs += score.clean_runs;
+        self.false_alarms += score.false_alarms;
+    }
+
+    fn of<'a>(scores: impl IntoIterator<Item = &'a Score>) -> Self {
+        let mut total = Self::default();
+        scores.into_iter().for_each(|score| total.add(score));
+        total
+    }
+
+    fn json(&self) -> String {
+        format!(
+            r#"{{"pairs": {}, "caught": {}, "named": {}, "clean_runs": {}, "false_alarms": {}}}"#,
+            self.pairs, self.caught, self.named, self.clean_runs, self.false_alarms
+        )
+    }
+
+    fn line(&self) -> String {
+        let percent = |n: usize| 100.0 * n as f64 / self.pairs.max(1) as f64;
+        format!(
+            "{} of {} caught ({:.0} %), {} named ({:.0} %), {}",
+            self.caught,
+            self.pairs,
+            percent(self.caught),
+            self.named,
+            percent(self.named),
+            self.alarms(),
+        )
+    }
+
+    fn alarms(&self) -> String {
+        let alarms =
+            format!("{} false alarms in {} clean runs", self.false_alarms, self.clean_runs);
+        match self.false_alarms {
+            // With none in n runs, a rate above 3/n would have shown one with a probability of 95 %.
+            0 => format!("{alarms} (rate below {:.2} %)", 300.0 / self.clean_runs.max(1) as f64),
+            _ => alarms,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(wrong) => {
+            print(&format!("{wrong}\nusage: scoreboard [--seeds N] [--failures] [--json]"));
+            return ExitCode::FAILURE;
+        }
+    };
+    // SAFETY: no other thread runs yet.
+    // candle's thread pool costs three times what these small products do; entries are what runs side by side.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
+    let entries = corpus::entries();
+    let scores = score_all(&entries, options.seeds);
+    print(&match options.json {
+        true => json(&entries, &scores),
+        false => page(&entries, &scores, &options),
+    });
+    ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stdout, reason = "printing is what this program is for")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { seeds: 30, json: false, failures: false };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => options.json = true,
+            "--failures" => options.failures = true,
+            "--seeds" => {
+                let value = args.next().unwrap_or_default();
+                options.seeds = match value.parse() {
+                    Ok(seeds) if seeds > 0 => seeds,
+                    _ => return Err(format!("--seeds is {value:?}; allowed: 1 or more")),
+                };
+            }
+            _ => return Err(format!("unknown argument {arg:?}")),
+        }
+    }
+    Ok(options)
+}
+
+/// Every entry by its own assertion and by `assert_healthy!`, on all cores: subjects are not `Send`, so each is built on
+/// the thread that tests it.
+fn score_all(entries: &[Entry], seeds: u64) -> Vec<[Score; 2]> {
+    let scores = Mutex::new(vec![<[Score; 2]>::default(); entries.len()]);
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(entry) = entries.get(i) else { break };
+                    let both = [entry.assertion, Assertion::Healthy];
+                    let both = both.map(|assertion| score(entry, assertion, seeds));
+                    scores.lock().expect("no worker panics")[i] = both;
+                }
+            });
+        }
+    });
+    scores.into_inner().expect("no worker panics")
+}
+
+fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
+    let mut score = Score { caught: true, named: true, ..Score::default() };
+    for seed in 0..SEEDS_TO_CATCH.min(seeds) {
+        let verdict = Verdict::of(assertion, entry.buggy, Seed::new(seed));
+        let named = verdict.is_caught() && verdict.cause() == Some(entry.cause);
+        score.caught &= verdict.is_caught();
+        score.named &= named;
+        score.causes.push(verdict.cause());
+        if !named {
+            score.texts.push(format!("buggy, seed {seed}: {}", verdict.text()));
+        }
+    }
+    for seed in 0..seeds {
+        let verdict = Verdict::of(assertion, entry.clean, Seed::new(seed));
+        score.clean_runs += 1;
+        if !verdict.passed() {
+            score.false_alarms += 1;
+            score.texts.push(format!("FALSE ALARM, seed {seed}: {}", verdict.text()));
+        }
+    }
+    score
+}
+
+fn groups<'a>(
+    entries: &[Entry],
+    scores: &'a [[Score; 2]],
+) -> BTreeMap<&'static str, Vec<&'a Score>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for (entry, [own, _]) in entries.iter().zip(scores) {
+        groups.entry(entry.group).or_default().push(own);
+    }
+    groups
+}
+
+fn json(entries: &[Entry], scores: &[[Score; 2]]) -> String {
+    let total = |which: usize| Total::of(scores.iter().map(|both| &both[which])).json();
+    let groups: Vec<String> = groups(entries, scores)
+        .into_iter()
+        .map(|(group, scores)| format!(r#""{group}": {}"#, Total::of(scores).json()))
+        .collect();
+    format!(
+        r#"{{"total": {}, "healthy": {}, "groups": {{{}}}}}"#,
+        total(0),
+        total(1),
+        groups.join(", ")
+    )
+}
+
+fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
+    let mut lines = vec![format!(
+        "{:4} {:26} {:7} {:26} {:>6}  {:7} bug",
+        "id", "expected", "verdict", "reported first", "alarms", "healthy"
+    )];
+    for (entry, [own, healthy]) in entries.iter().zip(scores) {
+        lines.push(format!(
+            "{:4} {:26} {:7} {:26} {:>6}  {:7} {}",
+            entry.id,
+            entry.cause.code(),
+            word(own),
+            reported(own),
+            format!("{}/{}", own.false_alarms, own.clean_runs),
+            word(healthy),
+            entry.bug,
+        ));
+        if options.failures {
+            lines.extend(own.texts.iter().map(|text| format!("\n{}\n", indented(text))));
+        }
+    }
+    lines.push(String::new());
+    for (group, scores) in groups(entries, scores) {
+        lines.push(format!("{group:15} {}", Total::of(scores).line()));
+    }
+    lines.push(format!("{:15} {}", "total", Total::of(scores.iter().map(|[own, _]| own)).line()));
+    let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
+    lines.push(format!("{:15} {}", "by healthy", healthy.line()));
+    lines.extend(missed(entries, scores));
+    lines.join("\n")
+}
+
+fn missed(entries: &[Entry], scores: &[[Score; 2]]) -> Vec<String> {
+    let missed: Vec<String> = entries
+        .iter()
+        .zip(scores)
+        .filter(|(_, [own, _])| !own.caught)
+        .map(|(entry, _)| {
+            let by = entry.missed_today.map(|later| format!(" (will be seen by {later})"));
+            format!("  {:4} {}{}", entry.id, entry.bug, by.unwrap_or_default())
+        })
+        .collect();
+    match missed.is_empty() {
+        true => vec!["\nno bug is missed".to_owned()],
+        false => [vec!["\nmissed:".to_owned()], missed].concat(),
+    }
+}
+
+fn word(score: &Score) -> &'static str {
+    match (score.caught, score.named) {
+        (true, true) => "named",
+        (true, false) => "caught",
+        _ => "MISSED",
+    }
+}
+
+/// The causes reported for the buggy half; one where the seeds agree.
+fn reported(score: &Score) -> String {
+    let mut codes: Vec<&str> =
+        score.causes.iter().map(|cause| cause.map_or("-", Cause::code)).collect();
+    codes.dedup();
+    codes.join(", ")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("        {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,133 @@
+//! Group E: what the loss is summed over.
+
+use candle_core::{DType, Module, Tensor};
+use candle_nn::{loss, ops};
+use candling::{Cause, Learner, Result, Seed};
+
+use super::{
+    data::{self, weights},
+    entry::{Assertion::OverfitsBatch, Entry, Subject},
+    models::{Mlp, Recurrent, Transformer},
+};
+
+const GROUP: &str = "loss";
+
+pub(crate) const ENTRIES: &[Entry] = &[
+    Entry {
+        id: "E12",
+        group: GROUP,
+        bug: "padded positions count in the loss",
+        cause: Cause::PaddingLeak,
+        assertion: OverfitsBatch,
+        buggy: |seed| padding_counted(seed, true),
+        clean: |seed| padding_counted(seed, false),
+        missed_today: Some("assert_loss_contract"),
+    },
+    Entry {
+        id: "E14",
+        group: GROUP,
+        bug: "a language model without the shift: the targets are the inputs",
+        // The catalogue has no code of its own for a target that leaks into the input.
+        cause: Cause::PairsBroken,
+        assertion: OverfitsBatch,
+        buggy: |seed| not_shifted(seed, true),
+        clean: |seed| not_shifted(seed, false),
+        missed_today: Some("assert_pipeline"),
+    },
+    Entry {
+        id: "E16",
+        group: GROUP,
+        bug: "the auxiliary loss is computed and not added",
+        cause: Cause::VariableUnused,
+        assertion: OverfitsBatch,
+        buggy: |seed| auxiliary_dropped(seed, true),
+        clean: |seed| auxiliary_dropped(seed, false),
+        missed_today: Some("assert_gradients_flow"),
+    },
+    Entry {
+        id: "E22",
+        group: GROUP,
+        bug: "the mean over micro-batches of means over unequal numbers of tokens",
+        cause: Cause::AccumulationDiffers,
+        assertion: OverfitsBatch,
+        buggy: |seed| mean_of_means(seed, true),
+        clean: |seed| mean_of_means(seed, false),
+        missed_today: Some("assert_accumulation_equivalent"),
+    },
+];
+
+/// The negative log-likelihood of every token, flat.
+fn of_tokens(logits: &Tensor, tags: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+    let tags = tags.flatten_all()?;
+    let scores = ops::log_softmax(&logits.flatten_to(1)?, 1)?;
+    let losses = scores.gather(&tags.unsqueeze(1)?, 1)?.squeeze(1)?.neg()?;
+    let real = tags.ne(0u32)?.to_dtype(losses.dtype())?;
+    Ok((losses, real))
+}
+
+fn padding_counted(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Recurrent::lstm(5, vb)?;
+    let loss = move |logits: &Tensor, tags: &Tensor| {
+        let (losses, real) = of_tokens(logits, tags)?;
+        match buggy {
+            true => losses.mean_all(),
+            false => (losses * &real)?.sum_all()? / real.sum_all()?,
+        }
+    };
+    let learner = Learner::new(&vars, move |x| model.tag(x), loss);
+    Ok(Subject::new(learner, data::tagged(seed)?))
+}
+
+fn not_shifted(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Recurrent::gru(data::VOCAB, vb)?;
+    let chains = data::chains(seed)?;
+    let x = chains.narrow(1, 0, data::TIME)?.contiguous()?;
+    let y = if buggy { x.clone() } else { chains.narrow(1, 1, data::TIME)?.contiguous()? };
+    let loss = |logits: &Tensor, y: &Tensor| {
+        loss::cross_entropy(&logits.flatten_to(1)?, &y.flatten_all()?)
+    };
+    let learner = Learner::new(&vars, move |x| model.tag(x), loss);
+    Ok(Subject::new(learner, (x, y)))
+}
+
+fn auxiliary_dropped(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let trunk = Mlp::new(&[6, 24, 24], Tensor::relu, vb.pp("trunk"))?;
+    let classes = candle_nn::linear(24, 4, vb.pp("classes"))?;
+    let auxiliary = candle_nn::linear(24, 1, vb.pp("auxiliary"))?;
+    let (x, y) = data::classes(seed, 6, 4, DType::F32)?;
+    let target = data::regression(seed, 6, DType::F32)?.1;
+    let total = move || {
+        let hidden = trunk.forward(&x)?.relu()?;
+        let main = loss::cross_entropy(&classes.forward(&hidden)?, &y)?;
+        let side = loss::mse(&auxiliary.forward(&hidden)?, &target)?;
+        match buggy {
+            true => Ok(main),
+            false => main + (side * 0.5)?,
+        }
+    };
+    Ok(Subject::new(Learner::from_loss(&vars, total), ()))
+}
+
+fn mean_of_means(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Transformer::new(5, vb)?;
+    let loss = move |logits: &Tensor, tags: &Tensor| {
+        let (losses, real) = of_tokens(logits, tags)?;
+        let losses = (losses * &real)?;
+        if !buggy {
+            return losses.sum_all()? / real.sum_all()?;
+        }
+        let micro = losses.elem_count() / 4;
+        let means = (0..4).map(|i| {
+            let part = |t: &Tensor| t.narrow(0, i * micro, micro)?.sum_all();
+            part(&losses)? / part(&real)?
+        });
+        Tensor::stack(&means.collect::<candle_core::Result<Vec<_>>>()?, 0)?.mean_all()
+    };
+    let forward = move |x: &Tensor| model.head.forward(&model.encode(x)?);
+    let learner = Learner::new(&vars, forward, loss);
+    Ok(Subject::new(learner, data::tagged(seed)?))
+}

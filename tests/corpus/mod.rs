@@ -1,0 +1,35 @@
+//! Bugs beside their clean twins: what the assertions see, and that they leave the twins alone.
+//!
+//! Tests and the scoreboard example share this module, so it depends on nothing else in `tests/`.
+
+mod data;
+pub(crate) mod entry;
+mod gradient_flow;
+mod gradient_value;
+mod loss;
+mod loss_terms;
+mod models;
+mod numerics;
+mod optimizer;
+mod optimizers;
+mod regularization;
+#[cfg(test)]
+mod soak;
+mod training_loop;
+
+use entry::Entry;
+
+/// Every entry, group by group.
+pub(crate) fn entries() -> Vec<Entry> {
+    [
+        loss::ENTRIES,
+        loss_terms::ENTRIES,
+        gradient_flow::ENTRIES,
+        gradient_value::ENTRIES,
+        optimizer::ENTRIES,
+        training_loop::ENTRIES,
+        numerics::ENTRIES,
+        regularization::ENTRIES,
+    ]
+    .concat()
+}
