@@ -37,8 +37,10 @@ fn ids_are_of_the_master_list_and_none_is_twice_or_forgotten() {
     }
 }
 
-/// Seeds that the scoreboard's, counted from 0, do not hold.
-const SEEDS: [u64; 2] = [1001, 1002];
+/// Seeds that the scoreboard's, counted from 0, do not hold. `healthy` trains too, so the twins are trained on both: in
+/// the dev profile every training counts.
+const SEED: Seed = Seed::new(1001);
+const SEED_OF_HEALTHY: Seed = Seed::new(1002);
 
 #[test]
 fn every_bug_is_seen_and_no_clean_twin_alarms() {
@@ -54,15 +56,11 @@ fn soak() -> Vec<String> {
         let mut note = |half: &str, what: String| {
             wrong.push(format!("{id} ({group}), {half}: {bug}\n{what}"));
         };
-        for seed in SEEDS {
-            let clean = Verdict::of(entry.assertion, entry.clean, Seed::new(seed));
-            if !clean.passed() {
-                note(&format!("clean, seed {seed}"), clean.text());
-            }
+        let clean = Verdict::of(entry.assertion, entry.clean, SEED);
+        if !clean.passed() {
+            note("clean", clean.text());
         }
-        // One seed for the rest: in the dev profile every training counts.
-        let seed = Seed::new(SEEDS[0]);
-        let buggy = Verdict::of(entry.assertion, entry.buggy, seed);
+        let buggy = Verdict::of(entry.assertion, entry.buggy, SEED);
         let named = buggy.is_caught() && buggy.cause() == Some(entry.cause);
         match entry.missed_today {
             None if !buggy.is_caught() => note("buggy", buggy.text()),
@@ -71,7 +69,7 @@ fn soak() -> Vec<String> {
             }
             _ => {}
         }
-        let healthy = Verdict::of(Assertion::Healthy, entry.clean, seed);
+        let healthy = Verdict::of(Assertion::Healthy, entry.clean, SEED_OF_HEALTHY);
         if !healthy.passed() {
             note("clean, by healthy", healthy.text());
         }
