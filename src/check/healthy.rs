@@ -46,6 +46,7 @@ use crate::{
 #[must_use = "an options type does nothing until `check` is called"]
 pub struct Healthy {
     classes: Option<usize>,
+    loss_below: Option<f64>,
     skipped: Vec<String>,
     allowed: Vec<Cause>,
 }
@@ -72,12 +73,18 @@ impl Default for Healthy {
 impl Healthy {
     /// Every check that applies.
     pub fn new() -> Self {
-        Self { classes: None, skipped: Vec::new(), allowed: Vec::new() }
+        Self { classes: None, loss_below: None, skipped: Vec::new(), allowed: Vec::new() }
     }
 
     /// How many classes the targets have: labels must lie in `0..classes`. Default: not judged.
     pub fn classes(mut self, classes: usize) -> Self {
         self.classes = Some(classes);
+        self
+    }
+
+    /// The loss a fitted batch has: see [`OverfitsBatch::loss_below`]. Default: 1 % of the first loss.
+    pub fn loss_below(mut self, loss: f64) -> Self {
+        self.loss_below = Some(loss);
         self
     }
 
@@ -115,8 +122,11 @@ impl Healthy {
         }
         let mut fit = None;
         if self.runs("overfits_batch") && learner.has_loss() {
-            let options = (self.allowed.iter())
-                .fold(OverfitsBatch::new(), |options, cause| options.allow(*cause));
+            let mut options = OverfitsBatch::new();
+            if let Some(loss) = self.loss_below {
+                options = options.loss_below(loss);
+            }
+            options = self.allowed.iter().fold(options, |options, cause| options.allow(*cause));
             let outcome = options.check(learner, batch).map(|report| fit = Some(report));
             outcomes.push(("overfits_batch", outcome));
         }

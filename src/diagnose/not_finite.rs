@@ -1,6 +1,8 @@
 //! Where did the first NaN or infinity come from?
 //!
-//! Cost: none; the training noted it when it stopped.
+//! Cost: two evaluations at most; the training noted the rest when it stopped.
+
+use candle_core::Tensor;
 
 use super::{Case, Trajectory};
 use crate::{
@@ -8,7 +10,7 @@ use crate::{
     measure::{
         scan::is_finite,
         training::Gradient,
-        values::{extent, to_f64_vec},
+        values::{extent, norm, to_f64_vec},
     },
     verdict::{count, number},
 };
@@ -32,6 +34,7 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     if case.trajectory == Trajectory::Exploding {
         return Ok(found);
     }
+    found.extend(overwhelming(case)?);
     if !broken.gradients.is_empty() {
         found.push(
             Finding::confirmed(
@@ -65,9 +68,43 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             )
             .at("the loss closure"),
         );
-        found.push(unstable_loss(case)?);
+        // The experiment tells more than the place where it shows.
+        let unstable = unstable_loss(case)?;
+        found.insert(if unstable.is_confirmed() { 0 } else { found.len() }, unstable);
     }
     Ok(found)
+}
+
+/// A gradient so much larger than the variables that a step at a learning rate of 1e-3 replaces them altogether. Nets
+/// that train have a gradient of about their variables' own size, or far less.
+const OVERWHELMING: f64 = 1e3;
+
+/// The root mean square of an input that no scaling has touched; scaled ones are near 1.
+const LARGE_INPUT: f64 = 20.0;
+
+fn overwhelming(case: &Case<'_, '_>) -> Result<Option<Finding>> {
+    let gradients = case.training.gradients.iter().filter_map(|g| g.first_norm);
+    let gradient = gradients.map(|norm| norm * norm).sum::<f64>().sqrt();
+    let mut size = 0.0f64;
+    for (_, _, value) in case.before.values().filter(|(_, _, value)| value.dtype().is_float()) {
+        size += norm(value)?.powi(2);
+    }
+    let ratio = gradient / size.sqrt();
+    let cause = Cause::GradientExploding;
+    let evidence =
+        || format!("the first gradient is {} times as large as the variables", number(ratio));
+    if !ratio.is_finite() || ratio <= OVERWHELMING {
+        return Ok(None);
+    }
+    // Raw pixels make large gradients of small weights; then the weights are not to blame.
+    let mut usual = true;
+    for input in case.batch.input().iter().filter(|input| input.dtype().is_float()) {
+        usual &= norm(input)? <= LARGE_INPUT * (input.elem_count() as f64).sqrt();
+    }
+    Ok(Some(match usual {
+        true => Finding::confirmed(cause, evidence()),
+        false => Finding::possible(cause, evidence()),
+    }))
 }
 
 /// Variables that a training left without a finite value. candle's `relu` makes 0 of NaN, so the loss need not show it.
@@ -115,18 +152,36 @@ fn output_extent(case: &Case<'_, '_>) -> Result<Option<(f64, f64)>> {
     }
 }
 
-/// A logarithm of something that is no probability, or an exponential of something large.
+/// Tries the loss on other outputs, where the variables stand: squashed into (0, 1), and a tenth as large.
 fn unstable_loss(case: &Case<'_, '_>) -> Result<Finding> {
-    let outside = output_extent(case)?.is_some_and(|(low, high)| low < 0.0 || high > 1.0);
-    let is_nan = case.training.losses.last().is_some_and(|loss| loss.is_nan());
-    Ok(match outside && is_nan {
-        true => Finding::possible(
-            Cause::LossOnLogits,
-            "outputs outside [0, 1] go into a loss that may take their logarithm",
-        ),
-        false => Finding::possible(
+    let is_finite_on = |map: fn(&Tensor) -> candle_core::Result<Tensor>| {
+        let evaluation = case.learner.map_output(map).evaluate(case.batch, false);
+        evaluation.is_ok_and(|evaluation| is_finite(&evaluation.loss).unwrap_or(false))
+    };
+    if is_finite_on(|output| output * 0.1) {
+        return Ok(Finding::confirmed(
             Cause::LossUnstable,
-            "the loss overflows, or takes the logarithm of 0, on outputs that a network does give",
-        ),
-    })
+            "on outputs a tenth as large the loss is finite: it overflows on what a network does give",
+        ));
+    }
+    let outside = output_extent(case)?.is_some_and(|(low, high)| low < 0.0 || high > 1.0);
+    if outside && is_finite_on(candle_nn::ops::sigmoid) {
+        let evidence = "on outputs squashed into (0, 1) the loss is finite: it takes the logarithm of raw outputs";
+        return Ok(match are_shares(case)? {
+            true => Finding::confirmed(Cause::LossOnLogits, evidence),
+            // A logarithmic error of positive quantities breaks the same way, and wants no sigmoid.
+            false => Finding::possible(Cause::LossOnLogits, evidence),
+        });
+    }
+    Ok(Finding::possible(
+        Cause::LossUnstable,
+        "the loss overflows, or takes the logarithm of 0, on outputs that a network does give",
+    ))
+}
+
+/// Whether the targets are classes, or lie in [0, 1].
+fn are_shares(case: &Case<'_, '_>) -> Result<bool> {
+    let Some(target) = case.batch.target() else { return Ok(false) };
+    Ok(!target.dtype().is_float()
+        || extent(&to_f64_vec(target)?).is_some_and(|(low, high)| low >= 0.0 && high <= 1.0))
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A gradient this much smaller than the largest does not train within a batch's few hundred steps.
-const VANISHED: f64 = 1e-6;
+pub(super) const VANISHED: f64 = 1e-6;
 
 pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     let rate = number(case.training.learning_rate);

@@ -2,7 +2,7 @@
 //!
 //! Cost: two evaluations a variable without a gradient, and one step for all that have one and never moved.
 
-use super::Case;
+use super::{Case, suspects::VANISHED};
 use crate::{
     Cause, Finding, Result,
     learner::DEFAULT_LEARNING_RATE,
@@ -125,6 +125,19 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     if still.is_empty() || case.training.steps() == 0 || case.training.broken.is_some() {
         return Ok(Vec::new());
     }
+    let (lost, still) = without_size(case, still);
+    let mut found = Vec::new();
+    if !lost.is_empty() {
+        let evidence = format!(
+            "the gradient of {} is {} of the largest or less: it arrives, and no step moves them",
+            count(lost.len(), "variable"),
+            number(VANISHED),
+        );
+        found.push(Finding::confirmed(Cause::GradientVanishing, evidence).at(listed(&lost)));
+    }
+    if still.is_empty() {
+        return Ok(found);
+    }
     let rate = case.training.learning_rate;
     let larger = larger_rate(case, rate, &still)?;
     let Some(moved) = moved_by_one_step(case, larger)? else {
@@ -132,13 +145,11 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             "{} never moved, and the optimizer takes no other learning rate",
             count(still.len(), "variable"),
         );
-        return Ok(vec![
-            Finding::possible(Cause::OptimizerMissesVariable, evidence).at(listed(&still)),
-        ]);
+        found.push(Finding::possible(Cause::OptimizerMissesVariable, evidence).at(listed(&still)));
+        return Ok(found);
     };
     let (slow, missed): (Vec<&str>, Vec<&str>) =
         still.into_iter().partition(|name| moved.iter().any(|m| m == name));
-    let mut found = Vec::new();
     if !missed.is_empty() {
         let evidence = format!(
             "a gradient arrives at {}, but no step moves them, not even at a learning rate of {}",
@@ -161,6 +172,16 @@ fn never_moved(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
         found.push(Finding::confirmed(cause, evidence).at(listed(&slow)));
     }
     Ok(found)
+}
+
+/// The variables whose gradient is next to nothing beside the largest, and the others.
+fn without_size<'n>(case: &Case<'_, '_>, still: Vec<&'n str>) -> (Vec<&'n str>, Vec<&'n str>) {
+    let norm_of = |name: &str| {
+        let gradient = case.training.gradients.iter().find(|gradient| gradient.name == name);
+        gradient.and_then(|gradient| gradient.first_norm).unwrap_or(0.0)
+    };
+    let largest = case.training.gradients.iter().map(|g| norm_of(&g.name)).fold(0.0, f64::max);
+    still.into_iter().partition(|name| norm_of(name) <= VANISHED * largest)
 }
 
 /// A rate at which a plain gradient step could not be lost in rounding, and no adaptive one either.

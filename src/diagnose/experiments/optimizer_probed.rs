@@ -2,8 +2,10 @@
 //!
 //! Cost: no run of the model; some forty steps of a fresh optimizer on gradients made by hand. Confirms
 //! [`Cause::DecayUnintended`] (variables shrink without a gradient, by enough to matter), [`Cause::GradientsStale`] (they
-//! keep moving at full speed long after their gradient is gone), and [`Cause::LossSign`] (they move along their gradient).
-//! Only for an optimizer of the learner's own.
+//! keep moving at full speed long after their gradient is gone), [`Cause::LossSign`] (they move along their gradient),
+//! [`Cause::OptimizerStateReset`] (a gradient a thousand times smaller, and turned round, turns the whole step round), and
+//! [`Cause::UpdateRatio`] (the step is far shorter than gradient and learning rate make it). Where the optimizer could
+//! mean it, one training with plain AdamW at the same learning rate decides. Only for an optimizer of the learner's own.
 
 use candle_core::{Tensor, backprop::GradStore};
 
@@ -20,6 +22,12 @@ const IDLE: usize = 40;
 
 /// A decay that takes less than this share of a variable over the whole training has not kept a loss up.
 const NEGLIGIBLE: f64 = 0.01;
+
+/// A gradient clipped to a norm of 1 makes a step as long as the learning rate, one clipped to 0.01 a hundredth of it.
+const SHORT_STEP: f64 = 1e-3;
+
+/// A second gradient this much smaller than the first. Adam's averages forget neither in one step.
+const SMALLER: f64 = 1e-3;
 
 /// What is left of the first step after them, where nothing forgets.
 const UNDIMINISHED: f64 = 0.9;
@@ -77,6 +85,23 @@ impl Probe {
                 Finding::confirmed(Cause::LossSign, evidence).advice_is(advice),
             ));
         }
+        let rate = lab.case.training.learning_rate.abs();
+        if shrink == 0.0 && rate > 0.0 && dot(&first, &first).sqrt() < SHORT_STEP * rate {
+            let evidence = format!(
+                "handed a gradient of ones, the optimizer makes a step of length {} at a learning rate of {}",
+                number(dot(&first, &first).sqrt()),
+                number(rate),
+            );
+            let advice = "look for a clipping to a tiny norm, or a scale that is applied twice";
+            return self.decided_by_adamw(lab, Cause::UpdateRatio, evidence, Some(advice));
+        }
+        if shrink == 0.0 && self.forgets(lab, &first)? {
+            let evidence = format!(
+                "a second gradient, turned round and {} times the first, turns the whole step round: no state is kept",
+                number(SMALLER),
+            );
+            return self.decided_by_adamw(lab, Cause::OptimizerStateReset, evidence, None);
+        }
         self.hand(lab, |_| 0.0)?;
         let mut last = first.clone();
         for _ in 0..IDLE {
@@ -96,6 +121,40 @@ impl Probe {
             true => self.judge_decay(lab, -shrink),
             false => Ok(Outcome::Nothing),
         }
+    }
+
+    /// Whether the second step of a fresh optimizer is the first turned round, though its gradient is far smaller.
+    fn forgets(&mut self, lab: &Lab<'_, '_, '_>, first: &[f64]) -> Result<bool> {
+        lab.case.before.restore()?;
+        let mut fresh = lab.case.learner.make_optimizer()?;
+        self.hand(lab, |i| if i % 2 == 0 { 1.0 } else { -1.0 })?;
+        self.step(lab, fresh.as_mut())?;
+        self.hand(lab, |i| if i % 2 == 0 { -SMALLER } else { SMALLER })?;
+        let second = self.step(lab, fresh.as_mut())?;
+        Ok(dot(first, &second) < -UNDIMINISHED * dot(first, first))
+    }
+
+    fn decided_by_adamw(
+        &self,
+        lab: &Lab<'_, '_, '_>,
+        cause: Cause,
+        evidence: String,
+        advice: Option<&str>,
+    ) -> Result<Outcome> {
+        let rate = lab.case.training.learning_rate;
+        let plain = lab.case.learner.with_plain_adamw();
+        let Some(rerun) = lab.rerun(&plain, lab.case.batch, Some(rate), Stop::AtTheGoal)? else {
+            return Ok(Outcome::Nothing);
+        };
+        let evidence = format!("{evidence}; plain AdamW at {} goes {}", number(rate), rerun.way());
+        let finding = match lab.is_cured(&rerun) {
+            true => Finding::confirmed(cause, evidence),
+            false => return Ok(Outcome::Possible(Finding::possible(cause, evidence))),
+        };
+        Ok(Outcome::Confirmed(match advice {
+            Some(advice) => finding.advice_is(advice),
+            None => finding,
+        }))
     }
 
     /// A decay matters where the training succeeds without it.
