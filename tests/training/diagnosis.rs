@@ -353,10 +353,10 @@ impl Optimizer for BuiltInTheLoop {
 
 #[test]
 fn an_optimizer_that_forgets_its_state() {
-    let (x, y) = classes(1, DType::F32);
-    let (vars, m) = Mlp::seeded(1, [6, 32, 4], DType::F32);
-    let learner = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy)
-        .optimizer(|vars| BuiltInTheLoop::new(vars, 0.5));
+    let (x, y) = regression(4);
+    let (vars, m) = Mlp::seeded(4, [6, 32, 1], DType::F32);
+    let learner = Learner::new(&vars, |x| m.forward(x), loss::mse)
+        .optimizer(|vars| BuiltInTheLoop::new(vars, 0.02));
     confirmed(&vars, &learner, (&x, &y), Cause::OptimizerStateReset);
 }
 
