@@ -1,5 +1,6 @@
 //! What is under test.
 
+mod adamw;
 mod optimizer;
 
 use std::{cell::RefCell, fmt, rc::Rc};
@@ -12,6 +13,7 @@ use crate::{
     variables::{self},
 };
 
+pub(crate) use adamw::Seen;
 pub(crate) use optimizer::{DEFAULT_LEARNING_RATE, Stepper};
 
 /// What is under test: named variables, a forward closure, a loss closure, and optionally an optimizer.
