@@ -44,7 +44,7 @@ impl Subject {
         let l3 = candle_nn::linear(256, 10, vb.pp("l3"))?;
         let forward = move |x: &Tensor| l3.forward(&l2.forward(&l1.forward(x)?.relu()?)?.relu()?);
         let x = Seed::new(2).normal("x", (64, 784), DType::F32, &Device::Cpu)?;
-        Self::new("mlp", vars.all_vars(), Box::new(forward), x, 300)
+        Self::new("mlp", vars.all_vars(), Box::new(forward), x, 100)
     }
 
     fn conv() -> Result<Self> {
@@ -58,7 +58,7 @@ impl Subject {
             head.forward(&x.flatten_from(1)?)
         };
         let x = Seed::new(2).normal("x", (32, 3, 32, 32), DType::F32, &Device::Cpu)?;
-        Self::new("conv", vars.all_vars(), Box::new(forward), x, 100)
+        Self::new("conv", vars.all_vars(), Box::new(forward), x, 40)
     }
 
     fn new(
@@ -138,7 +138,7 @@ fn cases(subject: &Subject) -> Vec<Case<'_>> {
 /// Times per step and their ratios to the bare loop's, the cases taking turns so that drift hits them alike. A ratio
 /// is the median over the rounds: it stands a machine that others use too.
 fn ratios(subject: &Subject) -> Result<String> {
-    const ROUNDS: usize = 15;
+    const ROUNDS: usize = 9;
     let cases = cases(subject);
     let mut times = vec![Vec::new(); cases.len()];
     for _ in 0..ROUNDS {
