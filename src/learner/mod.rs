@@ -1,5 +1,6 @@
 //! What is under test.
 
+mod adamw;
 mod changed;
 mod optimizer;
 
@@ -13,6 +14,7 @@ use crate::{
     variables::{self},
 };
 
+pub(crate) use adamw::Seen;
 pub(crate) use optimizer::{DEFAULT_LEARNING_RATE, Stepper};
 
 /// What is under test: named variables, a forward closure, a loss closure, and optionally an optimizer.

@@ -3,7 +3,11 @@
 use candle_core::{DType, Result, Var, backprop::GradStore};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 
-use super::{Learner, shared};
+use super::{
+    Learner,
+    adamw::{FusedAdamW, Seen},
+    shared,
+};
 use crate::Failure;
 
 /// The part of candle's [`Optimizer`] that a training loop needs, without its type.
@@ -11,6 +15,12 @@ pub(crate) trait Stepper {
     fn step(&mut self, grads: &GradStore) -> Result<()>;
     fn learning_rate(&self) -> f64;
     fn set_learning_rate(&mut self, learning_rate: f64);
+
+    /// What the last step saw of each variable's gradient, in the order of the variables it was made with; `None` from
+    /// an optimizer that does not look.
+    fn seen(&self) -> Option<&[Option<Seen>]> {
+        None
+    }
 }
 
 impl<O: Optimizer> Stepper for O {
@@ -79,10 +89,14 @@ impl<'a> Learner<'a> {
     }
 }
 
+/// The fused AdamW; candle's own where that does not reach: on a GPU, in 8-bit floats.
 fn default_optimizer<'a>(vars: Vec<Var>) -> Result<Box<dyn Stepper + 'a>> {
     // In f16 the usual epsilon of 1e-8 is zero, and the first zero gradient makes 0 / 0.
     let eps = if vars.iter().any(|var| var.dtype() == DType::F16) { 1e-4 } else { 1e-8 };
     let params =
         ParamsAdamW { lr: DEFAULT_LEARNING_RATE, weight_decay: 0.0, eps, ..ParamsAdamW::default() };
-    Ok(Box::new(AdamW::new(vars, params)?))
+    Ok(match FusedAdamW::new(&vars, params.clone()) {
+        Some(fused) => Box::new(fused),
+        None => Box::new(AdamW::new(vars, params)?),
+    })
 }

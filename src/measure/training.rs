@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Batch, Failure, Learner, Result, Snapshot,
-    learner::{Evaluation, Stepper},
+    learner::{Evaluation, Seen, Stepper},
 };
 
 /// How long to train, and when to stop before that.
@@ -107,10 +107,6 @@ pub(crate) fn train(
     let mut now = first;
     let mut grads: Option<GradStore> = None;
     for step in 0..=plan.steps {
-        if step > 0 {
-            now = learner.evaluate(batch, true).map_err(|f| at_step(f, step))?;
-            training.losses.push(scalar(&now.loss)?);
-        }
         let loss = training.losses[step];
         if !loss.is_finite() {
             training.broken = Some(broken(learner, &now, grads.as_ref(), step)?);
@@ -124,29 +120,40 @@ pub(crate) fn train(
         if is_last || training.last() <= plan.target {
             break;
         }
+        // Gradients and graph are as large as the model and its activations: none outlives its use, so that the
+        // allocator hands the same memory out again, which is a good part of a step's time.
+        drop(grads.take());
         let arrived = (now.loss.backward())
             .map_err(|e| at_step(Failure::from_candle("the backward pass", e), step))?;
-        note(&mut training.gradients, learner, &arrived, step)?;
+        drop(now);
         (optimizer.step(&arrived))
             .map_err(|e| at_step(Failure::from_candle("the optimizer's step", e), step))?;
+        note(&mut training.gradients, learner, &arrived, optimizer.seen(), step)?;
         grads = Some(arrived);
+        now = learner.evaluate(batch, true).map_err(|f| at_step(f, step + 1))?;
+        training.losses.push(scalar(&now.loss)?);
     }
     Ok(training)
 }
 
+/// Which gradients arrived, and their norms at the first step: from the optimizer's own pass where it made one.
 fn note(
     gradients: &mut [Gradient],
     learner: &Learner<'_>,
     grads: &GradStore,
+    seen: Option<&[Option<Seen>]>,
     step: usize,
 ) -> Result<()> {
-    for (gradient, (_, var)) in gradients.iter_mut().zip(learner.trainable()) {
+    for (at, (gradient, (_, var))) in gradients.iter_mut().zip(learner.trainable()).enumerate() {
         let Some(arrived) = grads.get(var.as_tensor()) else {
             continue;
         };
         gradient.arrived = true;
         if step == 0 {
-            gradient.first_norm = Some(norm(arrived)?);
+            gradient.first_norm = Some(match seen.and_then(|seen| seen[at]) {
+                Some(seen) => seen.squared_norm.sqrt(),
+                None => norm(arrived)?,
+            });
         }
     }
     Ok(())

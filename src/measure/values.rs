@@ -2,6 +2,8 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor};
 
+use super::compare::{self, Element, Walk, for_dtype};
+
 /// Whether candle can read values of `dtype`: its four narrowest formats can only be stored.
 pub(crate) fn is_readable(dtype: DType) -> bool {
     matches!(
@@ -71,7 +73,23 @@ pub(crate) fn scalar(tensor: &Tensor) -> Result<f64> {
 
 /// The Euclidean norm, accumulated in f64.
 pub(crate) fn norm(tensor: &Tensor) -> Result<f64> {
-    Ok(to_f64_vec(tensor)?.iter().map(|v| v * v).sum::<f64>().sqrt())
+    if tensor.elem_count() == 0 {
+        return Ok(0.0);
+    }
+    let tensor = on_cpu(tensor)?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let walk = Walk::new(layout, layout);
+    let squares: f64 = for_dtype!(cpu_storage(&storage)?, |values| sum_of_squares(&walk, values));
+    Ok(squares.sqrt())
+}
+
+fn sum_of_squares<T: Element>(walk: &Walk, values: &[T]) -> f64 {
+    let mut buffer = Vec::new();
+    let squares = |tile| {
+        let block = walk.read(&tile, 0, values, &mut buffer);
+        block.iter().map(|value| value.to_f64() * value.to_f64()).sum::<f64>()
+    };
+    walk.tiles().map(squares).sum()
 }
 
 /// The smallest and the largest value; `None` for an empty tensor.
@@ -86,9 +104,7 @@ pub(crate) fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
     if a.dims() != b.dims() || a.dtype() != b.dtype() {
         return Ok(false);
     }
-    // Every float format converts to f64 without loss; NaN is told by its bits there.
-    let (a, b) = (to_f64_vec(a)?, to_f64_vec(b)?);
-    Ok(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()))
+    compare::same_bits(a, b)
 }
 
 #[cfg(test)]

@@ -77,6 +77,24 @@ pub(crate) fn compare(actual: &Tensor, expected: &Tensor, bounds: Bounds) -> Res
     .map(|done| done.unwrap_or_else(Comparison::of_nothing))
 }
 
+/// Whether two tensors of one shape and one dtype hold the same bits, so that a NaN equals itself.
+pub(crate) fn same_bits(actual: &Tensor, expected: &Tensor) -> Result<bool> {
+    with_storages(actual, expected, |walk, left, right| {
+        for_dtype!(left, right, |x, y| Ok(same_slices(walk, x, y)))
+    })
+    .map(|same| same.unwrap_or(true))
+}
+
+fn same_slices<T: Element>(walk: &Walk, actual: &[T], expected: &[T]) -> bool {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    walk.tiles().all(|tile| {
+        kernel::same_bits(
+            walk.read(&tile, 0, actual, &mut left),
+            walk.read(&tile, 1, expected, &mut right),
+        )
+    })
+}
+
 /// One pair of elements on its way past a visitor.
 pub(crate) struct Pair<'w> {
     pub(crate) actual: f64,
