@@ -1,6 +1,8 @@
 //! One binary for all integration tests: candle links once.
 
 mod hygiene;
+#[cfg(feature = "seed-candle")]
+mod seed_candle;
 mod support;
 mod tensors;
 mod training;
