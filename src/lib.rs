@@ -86,7 +86,8 @@
 //! # Limits
 //!
 //! - Dropout draws from candle's CPU generator, which has no seed: a learner with active dropout trains a little
-//!   differently each time. Give it [`Learner::with_modes`], so that the fit is judged in evaluation mode.
+//!   differently each time. Give it [`Learner::with_modes`], so that the fit is judged in evaluation mode. On linux-gnu
+//!   the feature `seed-candle` makes that generator repeatable: `let _seeded = Seed::new(7).seed_candle()?;`.
 //! - A variable that shapes the result without receiving a gradient is told from an unused one by moving it; where two
 //!   evaluations differ already, the finding is only *possible*.
 //! - What a passing training hides (rows mixed across the batch, a mask off by one) is not seen by training.
@@ -118,6 +119,8 @@ pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
 pub use learner::Learner;
 pub use seed::Seed;
+#[cfg(feature = "seed-candle")]
+pub use seed::SeededCandle;
 pub use tolerance::Tolerance;
 pub use variables::{Snapshot, Variables, set_constant, set_with};
 pub use verdict::{Cause, Failure, FailureKind, Finding};

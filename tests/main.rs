@@ -2,6 +2,8 @@
 
 mod corpus;
 mod hygiene;
+#[cfg(feature = "seed-candle")]
+mod seed_candle;
 mod support;
 mod tensors;
 mod training;

@@ -29,6 +29,17 @@ pub(super) fn stream(key: u64) -> [u8; 32] {
     bytes
 }
 
+/// The key of the stream's next 256 bits.
+#[cfg(all(
+    feature = "seed-candle",
+    target_os = "linux",
+    target_env = "gnu",
+    not(target_feature = "crt-static")
+))]
+pub(super) fn after_stream(key: u64) -> u64 {
+    key.wrapping_add(4u64.wrapping_mul(GOLDEN))
+}
+
 /// 53 random bits as a number in [0, 1).
 fn unit(rng: &mut impl RngCore) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)

@@ -1,6 +1,8 @@
 //! The only source of randomness.
 
 mod backend;
+#[cfg(feature = "seed-candle")]
+mod candle;
 mod draw;
 
 use std::{cell::Cell, ops::Range};
@@ -9,6 +11,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+#[cfg(feature = "seed-candle")]
+pub use candle::SeededCandle;
 
 use crate::{Env, Failure};
 

@@ -113,6 +113,25 @@ impl<T: Element> Account<T> {
         self
     }
 
+    /// Whether a block with mismatches may hold more than their number; `max` is its greatest distance. Where half of
+    /// everything differs, most blocks hold no more, and are spared the divisions.
+    fn may_learn(
+        &self,
+        actual: &[T],
+        expected: &[T],
+        bound: T::Bound,
+        max: T::Distance,
+        level: Level,
+    ) -> bool {
+        let (Some((absolute, _)), Some((relative, _))) = (&self.absolute, &self.relative) else {
+            return true;
+        };
+        self.first.len() < KEPT
+            || max > *absolute
+            || T::distance_to_f64(max).is_nan()
+            || kernel::exceeding(level, actual, expected, bound, *relative) > 0
+    }
+
     fn add(
         &mut self,
         walk: &Walk,
@@ -202,7 +221,9 @@ pub(super) fn take<T: Element>(
                 account.max = account.max.max(max);
                 if beyond > 0 {
                     account.mismatches += beyond as usize;
-                    account.add(walk, tile, xs, ys, bound, level);
+                    if account.may_learn(xs, ys, bound, max, level) {
+                        account.add(walk, tile, xs, ys, bound, level);
+                    }
                 }
             }
             account.buffers = [left, right];

@@ -37,6 +37,9 @@ pub(crate) unsafe trait Element: Copy + Default + Send + Sync + 'static {
     /// Infinite where the ratio is no number.
     fn ratio(distance: Self::Distance, expected: Self) -> Self::Ratio;
     fn ratio_to_f64(ratio: Self::Ratio) -> f64;
+    /// False only where the ratio of the two is no greater than a `ratio` above zero: a product instead of a division.
+    /// Rounding is monotone, so whatever is greater stays so; NaN is not asked about.
+    fn may_exceed(distance: Self::Distance, expected: Self, ratio: Self::Ratio) -> bool;
     fn allowed(self, bound: Self::Bound) -> f64;
     fn number(self) -> Number;
     /// How many representable values lie between the two; `None` for integers, NaN and infinities.
@@ -123,6 +126,12 @@ macro_rules! floating {
 
             fn ratio_to_f64(ratio: $bits) -> f64 {
                 f64::from($wide::from_bits(ratio))
+            }
+
+            #[inline(always)]
+            fn may_exceed(distance: $bits, expected: Self, ratio: $bits) -> bool {
+                let size = $wide::from_bits(expected.wide().to_bits() & ($bits::MAX >> 1));
+                $wide::from_bits(distance) >= $wide::from_bits(ratio) * size
             }
 
             fn allowed(self, (relative, absolute): ($wide, $wide)) -> f64 {
@@ -273,6 +282,11 @@ macro_rules! integer {
 
             fn ratio_to_f64(ratio: u64) -> f64 {
                 f64::from_bits(ratio)
+            }
+
+            #[inline(always)]
+            fn may_exceed(distance: u64, expected: Self, ratio: u64) -> bool {
+                distance as f64 >= f64::from_bits(ratio) * expected.wide().unsigned_abs() as f64
             }
 
             fn allowed(self, (relative, absolute): (f64, f64)) -> f64 {

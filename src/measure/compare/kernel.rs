@@ -79,6 +79,11 @@ for_every_level!(
     nans, nans_in, (values: &[T]) -> u32
 );
 for_every_level!(
+    /// How many mismatches of a block without NaN may have a greater relative difference than `ratio`.
+    exceeding, exceeding_in,
+    (actual: &[T], expected: &[T], bound: T::Bound, ratio: T::Ratio) -> u32
+);
+for_every_level!(
     /// How many elements of a block are NaN or infinite.
     non_finite, non_finite_in, (values: &[T]) -> u32
 );
@@ -124,6 +129,16 @@ fn statistics_in<T: Element>(actual: &[T], expected: &[T], bound: T::Bound) -> S
         nan_in_expected += u32::from(y.is_nan());
     }
     Statistics { greatest_absolute, greatest_relative, nan_in_actual, nan_in_expected }
+}
+
+#[inline(always)]
+fn exceeding_in<T: Element>(actual: &[T], expected: &[T], bound: T::Bound, ratio: T::Ratio) -> u32 {
+    let mut count = 0;
+    for (x, y) in actual.iter().zip(expected) {
+        let distance = x.distance(*y);
+        count += u32::from(!T::within(distance, *y, bound) & T::may_exceed(distance, *y, ratio));
+    }
+    count
 }
 
 #[inline(always)]

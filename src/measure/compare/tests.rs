@@ -227,3 +227,23 @@ fn two_empty_tensors_have_nothing_to_compare() -> Result<()> {
     assert_eq!((found.elements, found.mismatches.is_none()), (0, true));
     Ok(())
 }
+
+/// The block of the greatest relative difference has the smallest absolute ones, and comes after ten others.
+#[test]
+fn the_greatest_relative_difference_is_found_in_the_last_block() -> Result<()> {
+    for dtype in [DType::I32, DType::BF16, DType::F16, DType::F32, DType::F64] {
+        let (elements, at) = (11 * kernel::BLOCK, 11 * kernel::BLOCK - 7);
+        let mut expected = vec![8f32; elements];
+        let mut actual: Vec<f32> =
+            (0..elements).map(|i| if i % 2 == 0 { 8. } else { 12. }).collect();
+        (actual[at], expected[at]) = (3., 1.);
+        let new = |values: Vec<f32>| Tensor::new(values, &Device::Cpu)?.to_dtype(dtype);
+        let found = compare(&new(actual)?, &new(expected)?, BOUNDS)?.mismatches.unwrap();
+        assert_eq!(found.count, elements / 2 + usize::from(at % 2 == 0), "{dtype:?}");
+        let (absolute, relative) =
+            (found.greatest_absolute.unwrap(), found.greatest_relative.unwrap());
+        assert_eq!((absolute.difference, absolute.index), (4., vec![1]), "{dtype:?}");
+        assert_eq!((relative.relative, relative.index), (2., vec![at]), "{dtype:?}");
+    }
+    Ok(())
+}

@@ -195,7 +195,7 @@ impl Walk {
     }
 }
 
-/// Reads columns, writes rows, in squares of 8 that stay in registers.
+/// Reads columns, writes rows, in squares small enough to stay in registers.
 fn turn<T: Element>(
     values: &[T],
     start: usize,
@@ -204,19 +204,32 @@ fn turn<T: Element>(
     rows: usize,
     columns: usize,
 ) {
-    const SQUARE: usize = 8;
+    // Lines of 16 bytes: what every 64-bit CPU has vector registers for, and enough of.
+    match size_of::<T>() {
+        8 => turn_squares::<T, 2>(values, start, stride, buffer, rows, columns),
+        4 => turn_squares::<T, 4>(values, start, stride, buffer, rows, columns),
+        _ => turn_squares::<T, 8>(values, start, stride, buffer, rows, columns),
+    }
+}
+
+fn turn_squares<T: Element, const SQUARE: usize>(
+    values: &[T],
+    start: usize,
+    stride: usize,
+    buffer: &mut [T],
+    rows: usize,
+    columns: usize,
+) {
     let (whole_rows, whole_columns) = (rows / SQUARE * SQUARE, columns / SQUARE * SQUARE);
     for c in (0..whole_columns).step_by(SQUARE) {
         for r in (0..whole_rows).step_by(SQUARE) {
-            let mut square = [[T::default(); SQUARE]; SQUARE];
+            let source: [[T; SQUARE]; SQUARE] = std::array::from_fn(|k| {
+                let line = &values[start + (c + k) * stride + r..][..SQUARE];
+                std::array::from_fn(|i| line[i])
+            });
             for k in 0..SQUARE {
-                let source = &values[start + (c + k) * stride + r..][..SQUARE];
-                for (line, value) in square.iter_mut().zip(source) {
-                    line[k] = *value;
-                }
-            }
-            for (k, line) in square.iter().enumerate() {
-                buffer[(r + k) * columns + c..][..SQUARE].copy_from_slice(line);
+                let line: [T; SQUARE] = std::array::from_fn(|i| source[i][k]);
+                buffer[(r + k) * columns + c..][..SQUARE].copy_from_slice(&line);
             }
         }
     }
