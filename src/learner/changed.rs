@@ -1,8 +1,8 @@
 //! The same learner with one thing changed.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor, Var, backprop::GradStore};
 
-use super::{Closures, Learner, shared};
+use super::{Closures, Learner, Stepper, shared};
 
 impl<'a> Learner<'a> {
     /// The same learner with its output changed before the loss sees it.
@@ -40,5 +40,49 @@ impl<'a> Learner<'a> {
             Closures::Forward(_) => {}
         }
         changed
+    }
+
+    /// The same learner under its own optimizer, with what each step takes off the variables themselves given back: a
+    /// decay of `share` a step is undone, and nothing else.
+    pub(crate) fn without_decay(&self, share: f64) -> Self {
+        let mut changed = self.clone();
+        if let Some(make) = &self.optimizer {
+            let make = make.clone();
+            changed.optimizer = Some(shared(Box::new(move |vars: Vec<Var>| {
+                let inner = make.borrow_mut()(vars.clone())?;
+                Ok(Box::new(Undecayed { inner, vars, share }) as Box<dyn Stepper + 'a>)
+            })));
+        }
+        changed
+    }
+}
+
+/// Gives back what a decay takes.
+struct Undecayed<'a> {
+    inner: Box<dyn Stepper + 'a>,
+    vars: Vec<Var>,
+    share: f64,
+}
+
+impl Stepper for Undecayed<'_> {
+    fn step(&mut self, grads: &GradStore) -> Result<()> {
+        let before = self.vars.iter().map(|var| var.as_tensor() * self.share);
+        let before = before.collect::<Result<Vec<_>>>()?;
+        self.inner.step(grads)?;
+        for (var, taken) in self.vars.iter().zip(before) {
+            // A variable without a gradient is not stepped, and nothing was taken from it.
+            if grads.get(var.as_tensor()).is_some() {
+                var.set(&(var.as_tensor() + taken)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.inner.learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.inner.set_learning_rate(learning_rate);
     }
 }

@@ -46,6 +46,8 @@ pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
 struct Probe {
     template: GradStore,
     names: Vec<String>,
+    /// The share of a variable that a step without a gradient adds to it: negative for a decay.
+    growth: f64,
 }
 
 impl Probe {
@@ -58,7 +60,7 @@ impl Probe {
             .filter(|(_, var)| template.get(var.as_tensor()).is_some())
             .map(|(name, _)| name.to_owned())
             .collect();
-        Ok((!names.is_empty()).then_some(Self { template, names }))
+        Ok((!names.is_empty()).then_some(Self { template, names, growth: 0.0 }))
     }
 
     fn judge(mut self, lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
@@ -68,14 +70,15 @@ impl Probe {
         self.hand(lab, |_| 0.0)?;
         let mut fresh = lab.case.learner.make_optimizer()?;
         let idle = self.step(lab, fresh.as_mut())?;
-        let shrink = along(&start, &idle);
+        // From here on a step is what is left of it beside the decay.
+        self.growth = along(&start, &idle);
         lab.case.before.restore()?;
 
         self.hand(lab, |i| if i % 2 == 0 { 1.0 } else { -1.0 })?;
         let made = self.gradients(lab)?;
         let mut fresh = lab.case.learner.make_optimizer()?;
         let first = self.step(lab, fresh.as_mut())?;
-        if dot(&first, &made) > 0.0 && shrink.abs() < 0.5 {
+        if dot(&first, &made) > 0.0 {
             let evidence = format!(
                 "handed a gradient, the optimizer steps along it, not against it, at a learning rate of {}",
                 number(lab.case.training.learning_rate),
@@ -86,7 +89,7 @@ impl Probe {
             ));
         }
         let rate = lab.case.training.learning_rate.abs();
-        if shrink == 0.0 && rate > 0.0 && dot(&first, &first).sqrt() < SHORT_STEP * rate {
+        if rate > 0.0 && dot(&first, &first).sqrt() < SHORT_STEP * rate {
             let evidence = format!(
                 "handed a gradient of ones, the optimizer makes a step of length {} at a learning rate of {}",
                 number(dot(&first, &first).sqrt()),
@@ -95,7 +98,7 @@ impl Probe {
             let advice = "look for a clipping to a tiny norm, or a scale that is applied twice";
             return self.decided_by_adamw(lab, Cause::UpdateRatio, evidence, Some(advice));
         }
-        if shrink == 0.0 && self.forgets(lab, &first)? {
+        if self.forgets(lab, &first)? {
             let evidence = format!(
                 "a second gradient, turned round and {} times the first, turns the whole step round: no state is kept",
                 number(SMALLER),
@@ -108,7 +111,7 @@ impl Probe {
             last = self.step(lab, fresh.as_mut())?;
         }
         let kept = (dot(&last, &last) / dot(&first, &first).max(f64::MIN_POSITIVE)).sqrt();
-        if kept > UNDIMINISHED && shrink == 0.0 {
+        if kept > UNDIMINISHED {
             return Ok(Outcome::Confirmed(Finding::confirmed(
                 Cause::GradientsStale,
                 format!(
@@ -117,8 +120,8 @@ impl Probe {
                 ),
             )));
         }
-        match -shrink * lab.case.steps as f64 > NEGLIGIBLE {
-            true => self.judge_decay(lab, -shrink),
+        match -self.growth * lab.case.steps as f64 > NEGLIGIBLE {
+            true => judge_decay(lab, -self.growth),
             false => Ok(Outcome::Nothing),
         }
     }
@@ -155,24 +158,6 @@ impl Probe {
             Some(advice) => finding.advice_is(advice),
             None => finding,
         }))
-    }
-
-    /// A decay matters where the training succeeds without it.
-    fn judge_decay(&self, lab: &Lab<'_, '_, '_>, shrink: f64) -> Result<Outcome> {
-        let rate = lab.case.training.learning_rate;
-        let plain = lab.case.learner.with_plain_adamw();
-        let Some(rerun) = lab.rerun(&plain, lab.case.batch, Some(rate), Stop::AtTheGoal)? else {
-            return Ok(Outcome::Nothing);
-        };
-        let evidence = format!(
-            "a step without any gradient shrinks the variables by {} %; AdamW without decay at the same learning rate goes {}",
-            number(100.0 * shrink),
-            rerun.way(),
-        );
-        Ok(match lab.is_cured(&rerun) {
-            true => Outcome::Confirmed(Finding::confirmed(Cause::DecayUnintended, evidence)),
-            false => Outcome::RuledOut(Cause::DecayUnintended, evidence),
-        })
     }
 
     /// Puts `sign(i)` at every entry of every gradient, scaled to each gradient's own size.
@@ -215,8 +200,26 @@ impl Probe {
         let before = self.values(lab)?;
         optimizer.step(&self.template)?;
         let after = self.values(lab)?;
-        Ok(after.iter().zip(&before).map(|(after, before)| after - before).collect())
+        let own = |(after, before): (&f64, &f64)| after - before - self.growth * before;
+        Ok(after.iter().zip(&before).map(own).collect())
     }
+}
+
+/// A decay matters where the training succeeds without it, and with everything else as it is.
+fn judge_decay(lab: &Lab<'_, '_, '_>, share: f64) -> Result<Outcome> {
+    let undecayed = lab.case.learner.without_decay(share);
+    let Some(rerun) = lab.rerun(&undecayed, lab.case.batch, None, Stop::AtTheGoal)? else {
+        return Ok(Outcome::Nothing);
+    };
+    let evidence = format!(
+        "a step without any gradient shrinks the variables by {} %; with that given back, {}",
+        number(100.0 * share),
+        rerun.way(),
+    );
+    Ok(match lab.is_cured(&rerun) {
+        true => Outcome::Confirmed(Finding::confirmed(Cause::DecayUnintended, evidence)),
+        false => Outcome::RuledOut(Cause::DecayUnintended, evidence),
+    })
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
