@@ -363,6 +363,21 @@ fn a_fit_that_needs_no_input_is_vacuous() {
 }
 
 #[test]
+fn what_cannot_be_told_apart_fails_no_fit() {
+    let (x, y) = classes(1, DType::F32);
+    let (vars, m) = Mlp::seeded(1, [6, 32, 4], DType::F32);
+    // A variable that nothing uses, in a model whose evaluations differ: whether it matters cannot be told.
+    let spare = candle_core::Var::new(&[1f32], &device()).unwrap();
+    vars.data().lock().unwrap().insert("spare".to_owned(), spare);
+    let learner = Learner::new(
+        &vars,
+        |x| m.l2.forward(&candle_nn::Dropout::new(0.1).forward(&m.l1.forward(x)?.relu()?, true)?),
+        loss::cross_entropy,
+    );
+    assert_overfits_batch!(learner, (&x, &y), steps = 600);
+}
+
+#[test]
 fn every_variable_comes_back_on_success_failure_and_panic() {
     let (x, y) = classes(1, DType::F32);
     let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);
