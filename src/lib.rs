@@ -100,6 +100,8 @@ mod learner;
 mod macros;
 mod measure;
 mod seed;
+#[cfg(feature = "proptest")]
+mod strategies;
 mod tolerance;
 mod variables;
 mod verdict;

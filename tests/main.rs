@@ -2,6 +2,8 @@
 
 mod corpus;
 mod hygiene;
+#[cfg(feature = "proptest")]
+mod property;
 #[cfg(feature = "seed-candle")]
 mod seed_candle;
 mod support;
