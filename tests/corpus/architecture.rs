@@ -32,7 +32,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| hidden_softmax(seed, true),
         clean: |seed| hidden_softmax(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_flow"),
     },
     Entry {
         id: "C4",
@@ -132,12 +132,13 @@ fn hidden_softmax(seed: Seed, buggy: bool) -> Result<Subject> {
     Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
+/// The right head is linear: under a squared error a tanh would fit too, but for the rows it starts saturated on.
 fn positive_head(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
     let model = Mlp::new(&[4, 32, 1], Tensor::gelu, vb)?;
     let forward = move |x: &Tensor| {
         let x = model.forward(x)?;
-        if buggy { ops::sigmoid(&x) } else { x.tanh() }
+        if buggy { ops::sigmoid(&x) } else { Ok(x) }
     };
     let learner = Learner::new(&vars, forward, loss::mse);
     Ok(Subject::new(learner, data::regression(seed, 4, DType::F32)?))
