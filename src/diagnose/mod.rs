@@ -10,6 +10,8 @@ mod suspects;
 mod trajectory;
 mod untrained;
 
+use std::cell::OnceCell;
+
 use candle_core::Tensor;
 
 use crate::{
@@ -41,8 +43,8 @@ pub(crate) struct Case<'c, 'a> {
     pub(crate) before: &'c Snapshot,
     /// The variables that the training changed.
     pub(crate) moved: Vec<String>,
-    /// How far it carried them, in units of their own norm.
-    travel: f64,
+    /// How far it carried them, in units of their own norm; noted for failed trainings alone.
+    travel: OnceCell<f64>,
 }
 
 impl<'c, 'a> Case<'c, 'a> {
@@ -65,7 +67,7 @@ impl<'c, 'a> Case<'c, 'a> {
             ending,
             before,
             moved: moved_since(before)?,
-            travel: travel::since(before)?,
+            travel: OnceCell::new(),
         })
     }
 
@@ -73,6 +75,13 @@ impl<'c, 'a> Case<'c, 'a> {
     pub(crate) fn way(&self) -> String {
         let steps = count(self.training.steps(), "step");
         format!("{} -> {} in {steps}", number(self.training.first()), number(self.training.last()))
+    }
+
+    /// Notes what the variables' last values tell, before a question or an experiment moves them.
+    pub(crate) fn note_ending(&self) -> Result<()> {
+        let travel = travel::since(self.before)?;
+        self.travel.get_or_init(|| travel);
+        Ok(())
     }
 
     fn last_output(&self) -> Option<&Tensor> {
@@ -98,8 +107,12 @@ pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Sho
     if has_goal {
         shown.findings.extend(data::findings(case)?);
     }
-    // An output that never varies is seen, but it is a symptom: what made it so is still to be found.
-    let symptoms = if has_goal { output::findings(case)? } else { Vec::new() };
+    // Seen, but symptoms: what made the gradients vanish, or the output never vary, is still to be found.
+    let mut symptoms = Vec::new();
+    if has_goal {
+        symptoms.extend(suspects::vanished(case));
+        symptoms.extend(output::findings(case)?);
+    }
     if !explained && !shown.findings.iter().any(Finding::is_confirmed) {
         let experiments = experiments::run(case)?;
         shown.findings.extend(experiments.findings);

@@ -38,7 +38,6 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             format!("the loss still falls when the steps run out, at a learning rate of {rate}"),
         )),
         Trajectory::Plateau | Trajectory::FloorAboveZero => {
-            found.extend(vanished(case));
             found.extend(misled(case));
         }
         Trajectory::NotFinite | Trajectory::Converged => {}
@@ -53,26 +52,35 @@ fn climbs(losses: &[f64]) -> bool {
     start.len() > 2 && 10 * ups >= 9 * (start.len() - 1)
 }
 
-fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
+/// Gradients that shrink to next to nothing on their way back: measured, so confirmed. Gradients that are exactly zero
+/// are cut off or dead, not shrunk.
+pub(super) fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
+    let held_up = matches!(
+        case.trajectory,
+        Trajectory::Plateau | Trajectory::FloorAboveZero | Trajectory::Slow
+    );
     let norms = || case.training.gradients.iter().filter_map(|g| Some((g.first_norm?, &g.name)));
-    let largest = norms().map(|(norm, _)| norm).fold(0.0, f64::max);
-    if largest == 0.0 {
-        let all = count(norms().count(), "variable");
-        let evidence = format!("the first gradient of all {all} is exactly zero");
-        return (norms().count() > 0)
-            .then(|| Finding::possible(Cause::GradientVanishing, evidence));
+    let (largest, all) = (norms().map(|(norm, _)| norm).fold(0.0, f64::max), norms().count());
+    if !held_up || all == 0 {
+        return None;
     }
-    let small: Vec<&String> =
-        norms().filter(|(norm, _)| *norm <= VANISHED * largest).map(|(_, name)| name).collect();
-    let (first, all) = (small.first()?, norms().count());
+    if largest == 0.0 {
+        let evidence =
+            format!("the first gradient of all {} is exactly zero", count(all, "variable"));
+        return Some(Finding::possible(Cause::GradientVanishing, evidence));
+    }
+    let small = || norms().filter(|(norm, _)| *norm <= VANISHED * largest);
+    let (smallest, first) = small().find(|(norm, _)| *norm > 0.0)?;
     // One variable may have none by right (an attention's key bias, a bias before a norm); half of them may not.
-    (2 * small.len() >= all).then(|| {
+    (2 * small().count() >= all).then(|| {
         let evidence = format!(
-            "the first gradient of {} of {all} variables is {} of the largest or less",
-            small.len(),
+            "the first gradient of {} of {all} variables is {} of the largest or less; here it is {} beside {}",
+            small().count(),
             number(VANISHED),
+            number(smallest),
+            number(largest),
         );
-        Finding::possible(Cause::GradientVanishing, evidence).at(first.as_str())
+        Finding::confirmed(Cause::GradientVanishing, evidence).at(first.as_str())
     })
 }
 

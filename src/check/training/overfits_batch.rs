@@ -181,7 +181,10 @@ impl OverfitsBatch {
             _ => None,
         };
         let training = case.training;
-        let fitted = case.trajectory.is_fitted(training.last(), case.goal, is_noisy(case)?);
+        let fitted = is_fitted(case)?;
+        if !fitted {
+            case.note_ending()?;
+        }
         let blind = match fitted {
             true => input_blind::survives(case)?,
             false => None,
@@ -354,11 +357,14 @@ fn curve(losses: &[f64]) -> String {
     }
 }
 
+fn is_fitted(case: &Case<'_, '_>) -> Result<bool> {
+    let fitted = |noisy| case.trajectory.is_fitted(case.training.last(), case.goal, noisy);
+    // Whether the loss is noisy costs two evaluations: only where it matters.
+    Ok(fitted(false) || (fitted(true) && is_noisy(case)?))
+}
+
 /// Whether two evaluations in training mode differ: dropout, or another draw inside the model.
 fn is_noisy(case: &Case<'_, '_>) -> Result<bool> {
-    if case.ending.is_none() {
-        return Ok(false);
-    }
     let once = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     let again = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     Ok(once != again)

@@ -28,7 +28,8 @@ const FAR: f64 = 0.1;
 /// Only where the steps were short: a loss that is held up after long ones is not cured by longer ones.
 pub(super) fn higher(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     let rate = lab.case.training.learning_rate;
-    let held_up = lab.case.trajectory != Trajectory::Slow && lab.case.travel > FAR;
+    let held_up = lab.case.trajectory != Trajectory::Slow
+        && lab.case.travel.get().is_some_and(|travel| *travel > FAR);
     if rate < 0.0 || held_up {
         return Ok(Outcome::Nothing);
     }
