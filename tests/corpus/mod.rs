@@ -2,13 +2,17 @@
 //!
 //! Tests and the scoreboard example share this module, so it depends on nothing else in `tests/`.
 
+mod architecture;
 mod data;
 pub(crate) mod entry;
 mod gradient_flow;
 mod gradient_value;
+mod initialisation;
 mod loss;
 mod loss_terms;
 mod models;
+mod modes;
+mod normalisation;
 mod numerics;
 mod optimizer;
 mod optimizers;
@@ -22,12 +26,16 @@ use entry::Entry;
 /// Every entry, group by group.
 pub(crate) fn entries() -> Vec<Entry> {
     [
+        architecture::ENTRIES,
+        initialisation::ENTRIES,
         loss::ENTRIES,
         loss_terms::ENTRIES,
         gradient_flow::ENTRIES,
         gradient_value::ENTRIES,
         optimizer::ENTRIES,
         training_loop::ENTRIES,
+        modes::ENTRIES,
+        normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
     ]
