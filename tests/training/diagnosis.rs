@@ -165,6 +165,19 @@ fn weights_that_cannot_learn() {
 }
 
 #[test]
+fn a_bias_that_kills_a_layer() {
+    let (x, y) = classes(1, DType::F32);
+    let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);
+    candling::set_with(&vars, |name, shape| match name {
+        "l1.bias" => Tensor::full(-10f32, shape, &device()),
+        _ => Seed::new(1).normal(name, shape, DType::F32, &device())? * 0.3,
+    })
+    .unwrap();
+    let learner = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy);
+    confirmed(&vars, &learner, (&x, &y), Cause::UnitsDead);
+}
+
+#[test]
 fn inputs_far_from_the_usual_scale() {
     let (x, y) = classes(1, DType::F32);
     let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);

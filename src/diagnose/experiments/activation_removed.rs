@@ -1,8 +1,8 @@
 //! Does the training succeed when the output's last activation is undone before the loss?
 //!
 //! Cost: one training, only where the output stays in the range of a softmax, sigmoid or tanh. Confirms
-//! [`Cause::LossOnProbabilities`] where the targets are classes or probabilities, and [`Cause::OutputBounded`] where
-//! they lie outside the output's range; rules them out otherwise.
+//! [`Cause::LossOnProbabilities`] where the targets are classes or probabilities, [`Cause::OutputBounded`] where they lie
+//! outside what the output reaches, and [`Cause::UnitsSaturated`] where they lie inside; rules them out otherwise.
 
 use candle_core::Tensor;
 
@@ -13,13 +13,16 @@ use super::{
 use crate::{
     Cause, Finding, Result,
     measure::{
-        formula::read_rows,
+        formula::{Kind, matching, read_rows},
         values::{extent, to_f64_vec},
     },
 };
 
 /// Outputs are kept this far from the ends, where the inverse is infinite. The smallest step that f32 takes below 1.
 const MARGIN: f64 = 1e-7;
+
+/// Targets this share of their own range beyond the outputs are out of reach, not merely at the end of it.
+const OUTSIDE: f64 = 0.1;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Activation {
@@ -41,14 +44,12 @@ pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     let Some(rerun) = lab.rerun(&undone, case.batch, None, Stop::AtTheGoal)? else {
         return Ok(Outcome::Nothing);
     };
-    let (name, range) = match activation {
-        Activation::Softmax => ("softmax", (0.0, 1.0)),
-        Activation::Sigmoid => ("sigmoid", (0.0, 1.0)),
-        Activation::Tanh => ("tanh", (-1.0, 1.0)),
+    let name = match activation {
+        Activation::Softmax => "softmax",
+        Activation::Sigmoid => "sigmoid",
+        Activation::Tanh => "tanh",
     };
-    let outside = target.dtype().is_float()
-        && extent(&to_f64_vec(target)?).is_some_and(|(low, high)| low < range.0 || high > range.1);
-    let cause = if outside { Cause::OutputBounded } else { Cause::LossOnProbabilities };
+    let cause = what_it_does(lab, first, last, target)?;
     Ok(match lab.is_cured(&rerun) {
         true => Outcome::Confirmed(Finding::confirmed(
             cause,
@@ -58,6 +59,34 @@ pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
             cause,
             format!("with the output's {name} undone it still goes {}", rerun.way()),
         ),
+    })
+}
+
+/// A loss on logits is fed probabilities; a squared error, or any other of real targets, is held up by the range of the
+/// activation where the targets lie outside what the output reaches, and by its flat ends where they lie inside.
+fn what_it_does(
+    lab: &Lab<'_, '_, '_>,
+    first: &Tensor,
+    last: &Tensor,
+    target: &Tensor,
+) -> Result<Cause> {
+    if !target.dtype().is_float() {
+        return Ok(Cause::LossOnProbabilities);
+    }
+    let targets = to_f64_vec(target)?;
+    let reached: Vec<f64> = to_f64_vec(first)?.into_iter().chain(to_f64_vec(last)?).collect();
+    let (Some((least, most)), Some((low, high))) = (extent(&targets), extent(&reached)) else {
+        return Ok(Cause::OutputBounded);
+    };
+    let formulas = matching(first, target, lab.case.training.first())?;
+    let squared = formulas.iter().any(|formula| formula.kind == Kind::MeanSquaredError);
+    let shares = least >= 0.0 && most <= 1.0;
+    Ok(if shares && !squared {
+        Cause::LossOnProbabilities
+    } else if (low - least).max(most - high) > OUTSIDE * (most - least) {
+        Cause::OutputBounded
+    } else {
+        Cause::UnitsSaturated
     })
 }
 

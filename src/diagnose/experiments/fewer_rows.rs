@@ -31,6 +31,7 @@ pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
             Cause::CapacityTooSmall,
             format!("{evidence}, all {rows} do not"),
         )),
-        false => Outcome::RuledOut(Cause::CapacityTooSmall, evidence),
+        // Two rows that do not fit either say nothing about how many would.
+        false => Outcome::Nothing,
     })
 }

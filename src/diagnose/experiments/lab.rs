@@ -15,6 +15,9 @@ use crate::{
 /// How many trainings of the failed one's length all experiments together may take.
 pub(super) const RUNS: usize = 9;
 
+/// A cure at least halves what was left of the loss.
+const WELL_BELOW: f64 = 0.5;
+
 pub(super) struct Lab<'l, 'c, 'a> {
     pub(super) case: &'l Case<'c, 'a>,
     runs_left: Cell<usize>,
@@ -83,8 +86,13 @@ impl<'l, 'c, 'a> Lab<'l, 'c, 'a> {
         }
     }
 
-    /// Whether the training run again fits the batch.
+    /// Whether the training run again fits the batch, and ends well below where the failed one did: a change that
+    /// raises the first loss must not pass for a cure by falling from higher up.
     pub(super) fn is_cured(&self, rerun: &Rerun) -> bool {
+        let failed = self.case.training.last();
+        if failed.is_finite() && failed > 0.0 && rerun.last > WELL_BELOW * failed {
+            return false;
+        }
         let goal = self.goal_from(rerun.losses[0]);
         let trajectory = Trajectory::of(&rerun.losses, rerun.last, goal);
         goal.initial > 0.0 && trajectory.is_fitted(rerun.last, goal, false)

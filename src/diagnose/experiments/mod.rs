@@ -4,6 +4,7 @@
 //! cure ends the search. All together cost less than [`lab::RUNS`] failed trainings.
 
 mod activation_removed;
+mod biases_zeroed;
 mod fewer_rows;
 mod gradient_compared;
 mod input_rescaled;
@@ -69,13 +70,14 @@ fn plan(case: &Case<'_, '_>) -> Vec<Experiment> {
         optimizer_probed::run,
         gradient_compared::run,
         weights_redrawn::run,
+        biases_zeroed::run,
         input_rescaled::run,
         activation_removed::run,
     ];
     plan.extend::<&[Experiment]>(match case.trajectory {
         Trajectory::Rising | Trajectory::Exploding => &[loss_negated::run, learning_rate::lower],
         Trajectory::Oscillating | Trajectory::NotFinite => &[learning_rate::lower],
-        Trajectory::Slow => &[learning_rate::higher],
+        Trajectory::Slow => &[learning_rate::higher, fewer_rows::run],
         _ => &[learning_rate::lower, learning_rate::higher, fewer_rows::run],
     });
     plan
