@@ -118,10 +118,15 @@ pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Sho
         shown.findings.extend(experiments.findings);
         shown.ruled_out = experiments.ruled_out;
     }
+    // What an experiment left possible is vaguer than what the curve suggests.
+    let (confirmed, vague): (Vec<Finding>, Vec<Finding>) =
+        shown.findings.into_iter().partition(Finding::is_confirmed);
+    shown.findings = confirmed;
     shown.findings.extend(symptoms);
     if has_goal {
         shown.findings.extend(suspects::findings(case)?);
     }
+    shown.findings.extend(vague);
     let ruled_out = |f: &Finding| shown.ruled_out.iter().any(|(cause, _)| *cause == f.cause());
     shown.findings.retain(|finding| finding.is_confirmed() || !ruled_out(finding));
     Ok(shown)
