@@ -3,7 +3,7 @@
 use std::fmt;
 
 pub use std::{
-    format_args,
+    compile_error, format_args,
     option::Option::{None, Some},
     result::Result::{Err, Ok},
     stringify,

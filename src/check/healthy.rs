@@ -47,6 +47,7 @@ use crate::{
 pub struct Healthy {
     classes: Option<usize>,
     loss_below: Option<f64>,
+    steps: Option<usize>,
     skipped: Vec<String>,
     allowed: Vec<Cause>,
 }
@@ -73,7 +74,13 @@ impl Default for Healthy {
 impl Healthy {
     /// Every check that applies.
     pub fn new() -> Self {
-        Self { classes: None, loss_below: None, skipped: Vec::new(), allowed: Vec::new() }
+        Self {
+            classes: None,
+            loss_below: None,
+            steps: None,
+            skipped: Vec::new(),
+            allowed: Vec::new(),
+        }
     }
 
     /// How many classes the targets have: labels must lie in `0..classes`. Default: not judged.
@@ -85,6 +92,12 @@ impl Healthy {
     /// The loss a fitted batch has: see [`OverfitsBatch::loss_below`]. Default: 1 % of the first loss.
     pub fn loss_below(mut self, loss: f64) -> Self {
         self.loss_below = Some(loss);
+        self
+    }
+
+    /// How many steps the training may take: see [`OverfitsBatch::steps`]. Default 300.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = Some(steps);
         self
     }
 
@@ -125,6 +138,9 @@ impl Healthy {
             let mut options = OverfitsBatch::new();
             if let Some(loss) = self.loss_below {
                 options = options.loss_below(loss);
+            }
+            if let Some(steps) = self.steps {
+                options = options.steps(steps);
             }
             options = self.allowed.iter().fold(options, |options, cause| options.allow(*cause));
             let outcome = options.check(learner, batch).map(|report| fit = Some(report));

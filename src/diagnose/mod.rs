@@ -111,6 +111,7 @@ pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Sho
     let mut symptoms = Vec::new();
     if has_goal {
         symptoms.extend(suspects::vanished(case));
+        symptoms.extend(suspects::far_start(case));
         symptoms.extend(output::findings(case)?);
     }
     if !explained && !shown.findings.iter().any(Finding::is_confirmed) {
@@ -130,6 +131,13 @@ pub(crate) fn why_not_fitted(case: &Case<'_, '_>, explained: bool) -> Result<Sho
     let ruled_out = |f: &Finding| shown.ruled_out.iter().any(|(cause, _)| *cause == f.cause());
     shown.findings.retain(|finding| finding.is_confirmed() || !ruled_out(finding));
     Ok(shown)
+}
+
+/// Whether the ending itself shows that no other learning rate could help: the loss computes something else than it is
+/// given for, or no gradient arrives anywhere. Moves no variable.
+pub(crate) fn is_hopeless(case: &Case<'_, '_>) -> Result<bool> {
+    let misused = loss_misuse::findings(case)?.iter().any(Finding::is_confirmed);
+    Ok(misused || case.training.gradients.iter().all(|gradient| !gradient.arrived))
 }
 
 /// Variables that nothing depends on: no reason to fail a fit that succeeded, but worth saying.

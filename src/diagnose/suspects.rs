@@ -5,6 +5,7 @@
 use super::{Case, Trajectory};
 use crate::{
     Cause, Finding, Result,
+    measure::training::Gradient,
     verdict::{count, number},
 };
 
@@ -12,6 +13,10 @@ use crate::{
 pub(super) const VANISHED: f64 = 1e-6;
 
 pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
+    // The rate of candling's own optimizer is not under test, and others have been tried.
+    if !case.learner.has_own_optimizer() {
+        return Ok(misled(case).into_iter().collect());
+    }
     let rate = number(case.training.learning_rate);
     let high = |why: &str| {
         Finding::possible(Cause::LearningRateHigh, format!("{why} at a learning rate of {rate}"))
@@ -59,14 +64,19 @@ pub(super) fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
         case.trajectory,
         Trajectory::Plateau | Trajectory::FloorAboveZero | Trajectory::Slow
     );
-    let norms = || case.training.gradients.iter().filter_map(|g| Some((g.first_norm?, &g.name)));
+    // Weights alone: the gradient of a weight grows with the input's scale, that of a bias beside it does not.
+    let is_weight =
+        |name: &str| case.learner.trainable().any(|(n, var)| n == name && var.rank() > 1);
+    let weights: Vec<&Gradient> =
+        case.training.gradients.iter().filter(|gradient| is_weight(&gradient.name)).collect();
+    let norms = || weights.iter().filter_map(|g| Some((g.first_norm?, &g.name)));
     let (largest, all) = (norms().map(|(norm, _)| norm).fold(0.0, f64::max), norms().count());
     if !held_up || all == 0 {
         return None;
     }
     if largest == 0.0 {
         let evidence =
-            format!("the first gradient of all {} is exactly zero", count(all, "variable"));
+            format!("the first gradient of all {} is exactly zero", count(all, "weight"));
         return Some(Finding::possible(Cause::GradientVanishing, evidence));
     }
     let small = || norms().filter(|(norm, _)| *norm <= VANISHED * largest);
@@ -74,7 +84,7 @@ pub(super) fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
     // One variable may have none by right (an attention's key bias, a bias before a norm); half of them may not.
     (2 * small().count() >= all).then(|| {
         let evidence = format!(
-            "the first gradient of {} of {all} variables is {} of the largest or less; here it is {} beside {}",
+            "the first gradient of {} of {all} weights is {} of the largest or less; here it is {} beside {}",
             small().count(),
             number(VANISHED),
             number(smallest),
@@ -84,13 +94,35 @@ pub(super) fn vanished(case: &Case<'_, '_>) -> Option<Finding> {
     })
 }
 
+/// An untrained net with candle's usual init starts at up to 1.74 times an undecided one's loss.
+const FAR: f64 = 10.0;
+
+/// A first loss far above that of the best constant prediction: the training spends its steps on an offset or a scale.
+pub(super) fn far_start(case: &Case<'_, '_>) -> Option<Finding> {
+    let baseline = case.goal.baseline?;
+    let ratio = case.goal.initial / baseline;
+    (ratio > FAR).then(|| {
+        let evidence = format!(
+            "the first loss is {}, {} times the {} of the best constant prediction",
+            number(case.goal.initial),
+            number(ratio),
+            number(baseline),
+        );
+        Finding::confirmed(Cause::InitialLossHigh, evidence).advice_is(
+            "bring the targets to mean 0 and standard deviation 1, or start the last bias at their mean; check the \
+             last layer's scale",
+        )
+    })
+}
+
 /// The known floors of a cross-entropy that is fed probabilities, where its formula could not be told.
 fn misled(case: &Case<'_, '_>) -> Option<Finding> {
     let classes = case.training.first_output.as_ref()?.dims().last().copied()?;
     let is_class = !case.batch.target()?.dtype().is_float();
     let floor = (std::f64::consts::E + classes as f64 - 1.0).ln() - 1.0;
     let last = case.training.last();
-    (is_class && classes > 1 && (last - floor).abs() < 0.01 * floor).then(|| {
+    let held_up = matches!(case.trajectory, Trajectory::Plateau | Trajectory::FloorAboveZero);
+    (held_up && is_class && classes > 1 && (last - floor).abs() < 0.01 * floor).then(|| {
         Finding::possible(
             Cause::LossOnProbabilities,
             format!(

@@ -29,6 +29,8 @@ pub enum Trajectory {
 pub(crate) struct Goal {
     pub(crate) initial: f64,
     pub(crate) target: f64,
+    /// The loss of the best constant prediction, where it is known.
+    pub(crate) baseline: Option<f64>,
     /// The caller named the target, so nothing above it will do.
     pub(crate) strict: bool,
 }
@@ -69,12 +71,19 @@ const SWING: f64 = 0.05;
 const SWINGING: f64 = 0.3;
 
 impl Goal {
-    pub(crate) fn default_for(initial: f64) -> Self {
-        Self { initial, target: FITTED * initial, strict: false }
+    /// The first loss says little where it is mostly offset or scale: then what no input is needed for is the measure.
+    pub(crate) fn default_for(initial: f64, baseline: Option<f64>) -> Self {
+        let goal = Self { initial, target: 0.0, baseline, strict: false };
+        Self { target: FITTED * goal.reference(), ..goal }
+    }
+
+    /// The loss of which a share must be left: the first, or that of the best constant prediction where it is lower.
+    fn reference(self) -> f64 {
+        self.baseline.map_or(self.initial, |baseline| baseline.min(self.initial))
     }
 
     pub(crate) fn below(initial: f64, target: f64) -> Self {
-        Self { initial, target, strict: true }
+        Self { initial, target, baseline: None, strict: true }
     }
 }
 
@@ -113,7 +122,7 @@ impl Trajectory {
 
     /// Whether the batch counts as fitted: at the goal, or nine tenths down and still on its way.
     pub(crate) fn is_fitted(self, last: f64, goal: Goal, noisy: bool) -> bool {
-        let on_its_way = !goal.strict && last <= ON_ITS_WAY * goal.initial;
+        let on_its_way = !goal.strict && last <= ON_ITS_WAY * goal.reference();
         match self {
             Self::Converged => true,
             Self::Slow => on_its_way,
@@ -174,7 +183,7 @@ mod tests {
 
     fn shape(loss: impl Fn(f64) -> f64) -> Trajectory {
         let losses: Vec<f64> = (0..=200).map(|i| loss(f64::from(i))).collect();
-        let goal = Goal::default_for(losses[0]);
+        let goal = Goal::default_for(losses[0], None);
         Trajectory::of(&losses, losses[200], goal)
     }
 
@@ -195,7 +204,7 @@ mod tests {
 
     #[test]
     fn one_step_is_enough_for_a_shape() {
-        let goal = Goal::default_for(2.0);
+        let goal = Goal::default_for(2.0, None);
         assert_eq!(Trajectory::of(&[2.0, 1.9], 1.9, goal), Trajectory::Slow);
         assert_eq!(Trajectory::of(&[2.0, 0.001], 0.001, goal), Trajectory::Converged);
         assert_eq!(Trajectory::of(&[2.0, 2.0], 2.0, goal), Trajectory::Plateau);
@@ -203,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_loss_on_its_way_is_fitted_unless_the_caller_named_a_target() {
-        let goal = Goal::default_for(2.0);
+        let goal = Goal::default_for(2.0, None);
         assert!(Trajectory::Slow.is_fitted(0.15, goal, false));
         assert!(!Trajectory::Slow.is_fitted(0.3, goal, false));
         assert!(!Trajectory::FloorAboveZero.is_fitted(0.15, goal, false));

@@ -10,7 +10,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use crate::{
-    Batch, Failure, Input, Result, Seed, Variables,
+    Batch, Cause, Failure, Finding, Input, Result, Seed, Variables,
+    measure::values::{extent, to_f64_vec},
     variables::{self},
 };
 
@@ -352,9 +353,25 @@ pub(crate) fn is_running_statistic(name: &str) -> bool {
 
 fn loss_failed(error: candle_core::Error, output: &Tensor, target: &Tensor) -> Failure {
     let describe = |t: &Tensor| format!("{:?} {}", t.dims(), t.dtype().as_str());
-    Failure::from_candle("the loss closure", error)
+    let failure = Failure::from_candle("the loss closure", error)
         .fact("output", describe(output))
-        .fact("targets", describe(target))
+        .fact("targets", describe(target));
+    match outside_classes(output, target) {
+        Some(evidence) => failure.finding(Finding::confirmed(Cause::LabelOutOfRange, evidence)),
+        None => failure,
+    }
+}
+
+/// What is wrong with class ids that are none of the output's classes; `None` for targets that are no class ids.
+fn outside_classes(output: &Tensor, target: &Tensor) -> Option<String> {
+    let classes = *output.dims().last()?;
+    if target.dtype().is_float() || target.elem_count() * classes != output.elem_count() {
+        return None;
+    }
+    let (low, high) = extent(&to_f64_vec(target).ok()?)?;
+    (low < 0.0 || high >= classes as f64).then(|| {
+        format!("the targets reach from {low} to {high}, the output has {classes} classes")
+    })
 }
 
 fn reentered() -> Failure {

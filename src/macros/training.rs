@@ -39,6 +39,9 @@
 /// [`check::OverfitsBatch`](crate::check::OverfitsBatch).
 #[macro_export]
 macro_rules! assert_overfits_batch {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
     ($($args:tt)*) => {
         $crate::__assert!(OverfitsBatch [reference, value]; $($args)*)
     };
@@ -80,6 +83,9 @@ macro_rules! assert_overfits_batch {
 /// When a check fails, proves nothing, or could not run; see [`check::Healthy`](crate::check::Healthy).
 #[macro_export]
 macro_rules! assert_healthy {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
     ($($args:tt)*) => {
         $crate::__assert!(Healthy [reference, value]; $($args)*)
     };

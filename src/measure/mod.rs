@@ -1,6 +1,7 @@
 //! Facts: what is so, in numbers. No threshold, no message, no macro lives here.
 
 pub(crate) mod accuracy;
+pub(crate) mod blind_loss;
 pub(crate) mod compare;
 pub(crate) mod effect;
 pub(crate) mod formula;

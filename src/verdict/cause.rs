@@ -137,7 +137,7 @@ catalogue! {
         "use a form that subtracts the maximum: `log_softmax`, or `relu(x) - x*y + log(1 + exp(-|x|))`"
 
     GradientCut "gradient-cut" "The variable shapes the result, yet no gradient reaches it."
-        "candle's `LayerNorm`, `RmsNorm`, `softmax_last_dim` and `rope` have no backward pass: use `layer_norm_slow`, `rms_norm_slow`, `ops::softmax`, `rope_slow`; else look for a `detach`, `argmax` or `round`"
+        "candle's `LayerNorm`, `RmsNorm`, `softmax_last_dim` and `rope` have no backward pass: use `layer_norm_slow`, `rms_norm_slow`, `ops::softmax`, `rope_slow`; else look for a `detach`, `argmax` or `round`. What must not train belongs into `.frozen(..)`"
     GradientWrong "gradient-wrong" "The gradient is not the derivative of the function."
         "check the hand-written backward pass"
     GradientEngine "gradient-engine" "The gradient is wrong because of a known defect of a candle operation."

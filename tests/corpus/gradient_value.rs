@@ -81,7 +81,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| straight_through(seed, true),
         clean: |seed| straight_through(seed, false),
-        missed_today: None,
+        // Another learning rate fits it on some seeds.
+        missed_today: Some("assert_loss_decreases"),
     },
 ];
 

@@ -85,7 +85,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         assertion: OverfitsBatch,
         buggy: |seed| unsigned_differences(seed, true),
         clean: |seed| unsigned_differences(seed, false),
-        missed_today: None,
+        // Another learning rate fits it on some seeds.
+        missed_today: Some("assert_normalized"),
     },
     Entry {
         id: "I11",

@@ -26,7 +26,10 @@ pub(super) fn survives(case: &Case<'_, '_>) -> Result<Option<Failure>> {
     // Targets with other rows than the input (flattened by the loss) cannot be turned against it.
     if target.dims().first() == input[0].dims().first() && case.batch.rows() > Some(1) {
         let Some((by, misled)) = misleading_rotation(target)? else {
-            return Ok(Some(equal_targets(case)));
+            return Ok(match ignores(case, target) {
+                true => None,
+                false => Some(equal_targets(case)),
+            });
         };
         // A contrastive loss pairs the rows among themselves, so that turning the input turns both sides; a loss that
         // takes its target from the input does not see the target turned. A blind fit survives both.
@@ -49,6 +52,18 @@ pub(super) fn survives(case: &Case<'_, '_>) -> Result<Option<Failure>> {
     Ok(loss.map(|loss| blind(case, loss, "with every input zeroed")))
 }
 
+/// Whether the loss is the same for other targets: then theirs is a place holder, and says nothing about the fit.
+fn ignores(case: &Case<'_, '_>, target: &Tensor) -> bool {
+    let loss = |target: Tensor| -> Result<f64> {
+        let batch = Batch::of_members(case.batch.input().to_vec(), target);
+        Ok(scalar(&case.learner.evaluate(&batch, false)?.loss)?)
+    };
+    // Zeros become ones, and the rest zeros.
+    let other = target.eq(0.0).and_then(|zeros| zeros.to_dtype(target.dtype()));
+    let (Ok(own), Ok(other)) = (loss(target.clone()), other) else { return false };
+    loss(other).is_ok_and(|other| other == own)
+}
+
 fn all_zero(tensor: &Tensor) -> Result<bool> {
     Ok(crate::measure::values::to_f64_vec(tensor)?.iter().all(|v| *v == 0.0))
 }
@@ -69,6 +84,20 @@ fn still_fitted(case: &Case<'_, '_>, batch: &Batch) -> Result<Option<f64>> {
 }
 
 fn blind(case: &Case<'_, '_>, loss: f64, how: &str) -> Failure {
+    if case.goal.strict {
+        let headline = format!(
+            "the target of {} needs no input: the loss is {} {how}",
+            number(case.goal.target),
+            number(loss),
+        );
+        return Failure::vacuous(headline)
+            .fact("fitted", case.way())
+            .finding(Finding::possible(
+                Cause::InputNotLearned,
+                "a lower loss may still need the input",
+            ))
+            .help("name a lower `loss_below`, one that only a model that reads its input reaches");
+    }
     let headline = format!(
         "the fit does not depend on the input: the loss is {} {how} (target {})",
         number(loss),

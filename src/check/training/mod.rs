@@ -1,7 +1,9 @@
 //! Assertions that train.
 
 mod arguments;
+mod attempt;
 mod input_blind;
 mod overfits_batch;
+mod wording;
 
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};

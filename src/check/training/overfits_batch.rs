@@ -1,17 +1,13 @@
 use std::panic::Location;
 
-use super::{arguments, input_blind};
+use super::{arguments, attempt::Attempt, input_blind, wording};
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::call,
     diagnose::{self, Case, Goal, Trajectory},
     learner::Evaluation,
-    measure::{
-        accuracy::accuracy,
-        training::{self, Plan},
-        values::scalar,
-    },
-    verdict::{count, number, sparkline},
+    measure::{accuracy::accuracy, blind_loss::of_best_constant, values::scalar},
+    verdict::number,
 };
 
 /// The loss of one batch goes to its floor, and not from an input-blind shortcut.
@@ -25,7 +21,10 @@ use crate::{
 /// # What must hold
 ///
 /// Without [`loss_below`](Self::loss_below) the loss must fall to 1 % of its first value within
-/// [`steps`](Self::steps), or to 10 % while still falling. The fitted model must then lose that fit when its rows are
+/// [`steps`](Self::steps), or to 10 % while still falling. Where the loss is recognised as cross-entropy (binary or not)
+/// or squared error, the loss of the best constant prediction stands for the first value if it is lower: the entropy of
+/// the classes, the variance of the targets. Under the default optimizer a fit at a learning rate of 0.01, 0.001 or 0.1
+/// is a fit. The fitted model must then lose that fit when its rows are
 /// given to one another's targets, or when its input is zeroed: a fit that survives either is
 /// [`Vacuous`](crate::FailureKind::Vacuous), since the batch can be fitted without looking at the input. So is one whose
 /// loss falls below zero, where 1 % of the first value is no floor and `loss_below` has to name one.
@@ -82,6 +81,8 @@ pub struct OverfitsBatchReport {
     pub steps: usize,
     /// The loss before each step, and after the last.
     pub losses: Vec<f64>,
+    /// The optimizer's learning rate. The default optimizer starts at 0.01 and tries 0.001 and 0.1 before it gives up.
+    pub learning_rate: f64,
     /// How the loss went.
     pub trajectory: Trajectory,
     /// The share of rows whose largest output is their class; `None` where the targets are no classes.
@@ -97,7 +98,7 @@ impl Default for OverfitsBatch {
 }
 
 impl OverfitsBatch {
-    /// 300 steps, to 1 % of the first loss.
+    /// 300 steps, to 1 % of the first loss, or of the best constant prediction's.
     pub fn new() -> Self {
         Self { steps: 300, loss_below: None, accuracy: None, allowed: Vec::new() }
     }
@@ -109,7 +110,7 @@ impl OverfitsBatch {
     }
 
     /// The loss to reach, in the loss's own unit. Needed where the floor is not zero: label smoothing, a Gaussian
-    /// likelihood, an ELBO. Default: 1 % of the first loss.
+    /// likelihood, an ELBO. Default: 1 % of the first loss, or of the best constant prediction's where that is lower.
     pub fn loss_below(mut self, loss: f64) -> Self {
         self.loss_below = Some(loss);
         self
@@ -154,22 +155,46 @@ impl OverfitsBatch {
         let first = learner.evaluate(batch, true)?;
         arguments::evaluation(batch, &first)?;
         let initial = scalar(&first.loss)?;
-        let goal = self.goal(initial)?;
-        let plan =
-            Plan { steps: self.steps, target: goal.map_or(f64::NEG_INFINITY, |goal| goal.target) };
-        let mut optimizer = learner.make_optimizer()?;
-        let training = training::train(learner, batch, plan, first, optimizer.as_mut())?;
-
-        let ending = match training.broken {
-            None => Some(learner.evaluate(batch, false)?),
-            Some(_) => None,
+        let baseline = match (&first.output, batch.target()) {
+            (Some(output), Some(target)) => of_best_constant(output, target, initial)?,
+            _ => None,
         };
-        let before = guard.snapshot();
+        let goal = self.goal(initial, baseline)?;
         // Without a target only the losses' formula can be judged.
         let known = goal.unwrap_or(Goal::below(initial, f64::NEG_INFINITY));
-        let case =
-            Case::new(learner, batch, &training, self.steps, known, ending.as_ref(), before)?;
+        let before = guard.snapshot();
+
+        let attempt = Attempt::run(learner, batch, self.steps, known, first, None)?;
+        let case = attempt.case(learner, batch, known, before)?;
+        let retry = goal.is_some() && !learner.has_own_optimizer() && !is_fitted(&case)?;
+        if retry && !diagnose::is_hopeless(&case)? {
+            if let Some(report) = self.at_other_rates(learner, batch, known, before)? {
+                return Ok(report);
+            }
+        }
         self.judge(&case, goal.is_some())
+    }
+
+    /// The learning rate of candling's own optimizer is not under test: a fit at another one is a fit.
+    fn at_other_rates(
+        &self,
+        learner: &Learner<'_>,
+        batch: &Batch,
+        goal: Goal,
+        before: &Snapshot,
+    ) -> Result<Option<OverfitsBatchReport>> {
+        let ended = Snapshot::take(learner.variables())?;
+        for rate in OTHER_RATES {
+            before.restore()?;
+            let first = learner.evaluate(batch, true)?;
+            let attempt = Attempt::run(learner, batch, self.steps, goal, first, Some(rate))?;
+            let case = attempt.case(learner, batch, goal, before)?;
+            if is_fitted(&case)? {
+                return self.judge(&case, true).map(Some);
+            }
+        }
+        ended.restore()?;
+        Ok(None)
     }
 
     fn judge(&self, case: &Case<'_, '_>, has_goal: bool) -> Result<OverfitsBatchReport> {
@@ -201,9 +226,9 @@ impl OverfitsBatch {
             let why = call::not_allowed(shown.findings, &self.allowed);
             let findings: Vec<Finding> = wrong.into_iter().chain(why).collect();
             if !has_goal && !findings.iter().any(Finding::is_confirmed) {
-                return Err(no_target(training.first()).with_findings(findings));
+                return Err(wording::no_target(training.first()).with_findings(findings));
             }
-            let mut failure = self.failed(case, not_fitted(case), accuracy, findings);
+            let mut failure = self.failed(case, wording::not_fitted(case), accuracy, findings);
             for (cause, evidence) in shown.ruled_out {
                 failure = failure.ruled_out(cause, evidence);
             }
@@ -218,7 +243,7 @@ impl OverfitsBatch {
             return Err(blind);
         }
         if training.last() < 0.0 && !case.goal.strict {
-            return Err(below_zero(case));
+            return Err(wording::below_zero(case));
         }
         if let Some(least) = self.accuracy {
             self.judge_accuracy(case, accuracy, least)?;
@@ -229,6 +254,7 @@ impl OverfitsBatch {
             target: case.goal.target,
             steps: training.steps(),
             losses: training.losses.clone(),
+            learning_rate: training.learning_rate,
             trajectory: case.trajectory,
             accuracy,
             unused,
@@ -251,7 +277,7 @@ impl OverfitsBatch {
     }
 
     /// `None` where no target follows from a first loss below zero.
-    fn goal(&self, initial: f64) -> Result<Option<Goal>> {
+    fn goal(&self, initial: f64, baseline: Option<f64>) -> Result<Option<Goal>> {
         match self.loss_below {
             Some(target) if initial <= target => Err(Failure::vacuous(format!(
                 "the loss is {} before the first step, at its target of {} already",
@@ -264,7 +290,7 @@ impl OverfitsBatch {
             }
             None if initial < 0.0 => Ok(None),
             // A loss that is not finite has no target either, but the training tells where it broke.
-            None => Ok(Some(Goal::default_for(initial))),
+            None => Ok(Some(Goal::default_for(initial, baseline))),
         }
     }
 
@@ -294,7 +320,8 @@ impl OverfitsBatch {
         accuracy: Option<f64>,
         findings: impl IntoIterator<Item = Finding>,
     ) -> Failure {
-        let mut failure = Failure::violated(sentence).fact("loss", curve(&case.training.losses));
+        let mut failure =
+            Failure::violated(sentence).fact("loss", wording::curve(&case.training.losses));
         if case.goal.target.is_finite() || case.training.broken.is_some() {
             failure = failure.fact("shape", case.trajectory.to_string());
         }
@@ -302,7 +329,7 @@ impl OverfitsBatch {
             failure = failure.fact("accuracy", number(share));
         }
         if !case.learner.has_own_optimizer() {
-            failure = failure.fact("optimizer", "AdamW, learning rate 0.01 (the default)");
+            failure = failure.fact("optimizer", DEFAULT_OPTIMIZER);
         }
         if env!("CANDLING_OPT_LEVEL") == "0" {
             failure = failure.fact(
@@ -310,53 +337,23 @@ impl OverfitsBatch {
                 "candling was built without optimisation; README \"Faster tests\" has the lines that help",
             );
         }
-        failure.with_findings(findings)
+        let failure = failure.with_findings(findings);
+        match (case.trajectory, failure.findings().iter().any(Finding::is_confirmed)) {
+            (Trajectory::FloorAboveZero | Trajectory::Oscillating, false) => failure.help(
+                "where the loss has a floor above zero by right (label smoothing, soft targets, a penalty), name it with \
+                 `loss_below`",
+            ),
+            (Trajectory::Slow, false) => failure.help("allow more `steps`, or take larger ones"),
+            _ => failure,
+        }
     }
 }
 
-fn not_fitted(case: &Case<'_, '_>) -> String {
-    if !case.goal.target.is_finite() && case.training.broken.is_none() {
-        return format!("the loss starts below zero: {}", case.way());
-    }
-    if let Some(broken) = &case.training.broken
-        && case.trajectory == Trajectory::NotFinite
-    {
-        let loss = number(case.training.losses[broken.step]);
-        return match broken.step {
-            0 => format!("the loss is {loss} before the first step"),
-            step => format!("the loss is {loss} after {}", count(step, "step")),
-        };
-    }
-    let what = match case.trajectory {
-        Trajectory::Converged => "the loss falls without a floor",
-        Trajectory::Slow => "the loss still falls when the steps run out",
-        Trajectory::Plateau => "the loss hardly moves",
-        Trajectory::FloorAboveZero => "the loss stops above its target",
-        Trajectory::Oscillating => "the loss oscillates",
-        Trajectory::Rising => "the loss rises",
-        Trajectory::Exploding => "the loss explodes",
-        Trajectory::NotFinite => "the loss is not finite",
-    };
-    let target = match case.goal.target.is_finite() {
-        true => format!(" (target {})", number(case.goal.target)),
-        false => String::new(),
-    };
-    format!("{what}: {}{target}", case.way())
-}
+/// What candling's own optimizer is tried at where its usual rate does not fit the batch.
+const OTHER_RATES: [f64; 2] = [1e-3, 1e-1];
 
-/// How wide the curve is drawn: with its label and its range it fits 80 columns.
-const CURVE: usize = 40;
-
-fn curve(losses: &[f64]) -> String {
-    let finite = || losses.iter().copied().filter(|loss| loss.is_finite());
-    let (low, high) =
-        (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    let line = sparkline(losses, CURVE);
-    match low <= high {
-        true => format!("{line}   {} .. {}", number(low), number(high)),
-        false => line,
-    }
-}
+const DEFAULT_OPTIMIZER: &str =
+    "the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1";
 
 /// Whether a finding fails a training whose loss got where it had to: one that is proved, and is no mere reason for a
 /// slow start. A batch may be fitted before the smallest steps show.
@@ -377,26 +374,4 @@ fn is_noisy(case: &Case<'_, '_>) -> Result<bool> {
     let once = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     let again = scalar(&case.learner.evaluate(case.batch, true)?.loss)?;
     Ok(once != again)
-}
-
-/// A share of the first loss is a target for losses whose floor is zero, and for no others.
-fn below_zero(case: &Case<'_, '_>) -> Failure {
-    Failure::vacuous(format!(
-        "the loss falls below zero, so {} is not its floor, and to reach it proves nothing: {}",
-        number(case.goal.target),
-        case.way(),
-    ))
-    .finding(Finding::possible(
-        Cause::RegularizationSign,
-        "a penalty that is subtracted pulls a loss below zero; a likelihood or an ELBO gets there by right",
-    ))
-    .help("name the loss that a fitted batch has with `loss_below`, or mend the sign of the penalty")
-}
-
-fn no_target(initial: f64) -> Failure {
-    Failure::bad_argument(
-        "loss_below",
-        format_args!("not given, and the loss starts below zero, at {}", number(initial)),
-        "the loss that a fitted batch has, which no rule can tell for a loss without a floor at zero",
-    )
 }

@@ -82,7 +82,7 @@ impl<'l, 'c, 'a> Lab<'l, 'c, 'a> {
         let named = self.case.goal.strict && self.case.goal.target.is_finite();
         match named {
             true => Goal::below(initial, self.case.goal.target),
-            false => Goal::default_for(initial),
+            false => Goal::default_for(initial, self.case.goal.baseline),
         }
     }
 

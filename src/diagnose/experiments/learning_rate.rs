@@ -1,6 +1,6 @@
 //! Does the training succeed at another learning rate?
 //!
-//! Cost: up to three trainings either way. Confirms or rules out [`Cause::LearningRateHigh`] and
+//! Cost: up to three trainings either way, for an optimizer of the learner's own; candling's has been tried at several. Confirms or rules out [`Cause::LearningRateHigh`] and
 //! [`Cause::LearningRateLow`].
 
 use super::{
@@ -16,7 +16,7 @@ const LOWER: [f64; 3] = [0.1, 0.01, 0.001];
 
 pub(super) fn lower(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     let rate = lab.case.training.learning_rate;
-    if rate <= 0.0 {
+    if rate <= 0.0 || !lab.case.learner.has_own_optimizer() {
         return Ok(Outcome::Nothing);
     }
     try_all(lab, Cause::LearningRateHigh, &LOWER.map(|factor| factor * rate))
@@ -30,7 +30,7 @@ pub(super) fn higher(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
     let rate = lab.case.training.learning_rate;
     let held_up = lab.case.trajectory != Trajectory::Slow
         && lab.case.travel.get().is_some_and(|travel| *travel > FAR);
-    if rate < 0.0 || held_up {
+    if rate < 0.0 || held_up || !lab.case.learner.has_own_optimizer() {
         return Ok(Outcome::Nothing);
     }
     let rates = [10.0 * rate, 100.0 * rate, (1000.0 * rate).max(DEFAULT_LEARNING_RATE)];
