@@ -23,8 +23,12 @@ const IDS: &[&str] = &[
 /// The ids without an entry; `README.md` has the reasons.
 const LEFT_OUT: &[&str] = &["F6", "G14"];
 
+/// Misses that some seeds do show: the training fits around the bug on others. Seen by luck is not seen, so the mark
+/// stays, whatever one seed says.
+const SEEN_ON_SOME_SEEDS: &[&str] = &["F19", "G12", "I2", "I10", "I11"];
+
 #[test]
-fn ids_are_of_the_master_list_and_none_is_twice_or_forgotten() {
+fn ids_are_of_the_list_and_none_is_twice_or_forgotten() {
     let ids: Vec<&str> = entries().iter().map(|entry| entry.id).collect();
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(unique.len(), ids.len(), "an id is there twice");
@@ -66,7 +70,7 @@ fn soak() -> Vec<String> {
         let named = buggy.is_caught() && buggy.cause() == Some(entry.cause);
         match entry.missed_today {
             None if !buggy.is_caught() => note("buggy", buggy.text()),
-            Some(_) if named => {
+            Some(_) if named && !SEEN_ON_SOME_SEEDS.contains(&id) => {
                 note("buggy", "caught and named: it is no miss any more".to_owned())
             }
             _ => {}

@@ -167,10 +167,11 @@ impl OverfitsBatch {
         let attempt = Attempt::run(learner, batch, self.steps, known, first, None)?;
         let case = attempt.case(learner, batch, known, before)?;
         let retry = goal.is_some() && !learner.has_own_optimizer() && !is_fitted(&case)?;
-        if retry && !diagnose::is_hopeless(&case)? {
-            if let Some(report) = self.at_other_rates(learner, batch, known, before)? {
-                return Ok(report);
-            }
+        if retry
+            && !diagnose::is_hopeless(&case)?
+            && let Some(report) = self.at_other_rates(learner, batch, known, before)?
+        {
+            return Ok(report);
         }
         self.judge(&case, goal.is_some())
     }
