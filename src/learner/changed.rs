@@ -20,6 +20,17 @@ impl<'a> Learner<'a> {
         changed
     }
 
+    /// The same learner, in evaluation mode when it trains too.
+    pub(crate) fn always_evaluating(&self) -> Self {
+        let mut changed = self.clone();
+        if let Closures::ForwardAndLoss { forward, .. } = &mut changed.closures {
+            let inner = forward.clone();
+            *forward =
+                shared(Box::new(move |input: &[Tensor], _| inner.borrow_mut()(input, false)));
+        }
+        changed
+    }
+
     /// The same learner with its loss changed.
     pub(crate) fn map_loss(
         &self,

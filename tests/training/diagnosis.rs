@@ -178,6 +178,40 @@ fn a_bias_that_kills_a_layer() {
 }
 
 #[test]
+fn a_dropout_that_holds_the_loss_up() {
+    use candle_nn::ModuleT;
+
+    let (x, y) = classes(1, DType::F32);
+    let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);
+    // As dropout of the share that was meant to be kept, everywhere: on a fixed pattern, so that the test repeats.
+    let draw = Cell::new(0);
+    let drop = |h: &Tensor, train: bool| match train {
+        false => Ok(h.clone()),
+        true => {
+            draw.set(draw.get() + 1);
+            let mask = Seed::new(draw.get()).uniform(
+                "mask",
+                0.0..1.0,
+                h.shape(),
+                h.dtype(),
+                h.device(),
+            )?;
+            (h * mask.gt(0.95)?.to_dtype(h.dtype())?)? * 20.0
+        }
+    };
+    let learner = Learner::with_modes(
+        &vars,
+        |x: &Tensor, train| {
+            m.l2.forward_t(&drop(&m.l1.forward_t(x, train)?.relu()?, train)?, train)
+        },
+        loss::cross_entropy,
+    )
+    .optimizer(|vars| SGD::new(vars, 0.3));
+    let failure = OverfitsBatch::new().check(&learner, (&x, &y)).unwrap_err();
+    assert!(failure.findings().iter().any(|f| f.cause() == Cause::DropoutRate), "{failure}");
+}
+
+#[test]
 fn inputs_far_from_the_usual_scale() {
     let (x, y) = classes(1, DType::F32);
     let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);

@@ -5,6 +5,7 @@
 
 mod activation_removed;
 mod biases_zeroed;
+mod dropout_off;
 mod fewer_rows;
 mod gradient_compared;
 mod input_rescaled;
@@ -73,6 +74,7 @@ fn plan(case: &Case<'_, '_>) -> Vec<Experiment> {
         biases_zeroed::run,
         input_rescaled::run,
         activation_removed::run,
+        dropout_off::run,
     ];
     plan.extend::<&[Experiment]>(match case.trajectory {
         Trajectory::Rising | Trajectory::Exploding => &[loss_negated::run, learning_rate::lower],
