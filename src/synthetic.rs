@@ -35,8 +35,9 @@ pub fn spirals(seed: Seed, classes: usize, per_class: usize) -> Result<(Tensor, 
         for i in 0..per_class {
             let along = (i as f64 + 1.0) / per_class as f64;
             let unit = (rng.next_u32() as f64 + 0.5) / (1u64 << 32) as f64;
-            // A third of a turn from arm to arm, one turn along each, and a little noise off the arm.
-            let angle = std::f64::consts::TAU * (class as f64 / classes as f64 + along)
+            // Arms start evenly round the centre; three quarters of a turn along each take it through its neighbours'
+            // sectors. A little noise off the arm.
+            let angle = std::f64::consts::TAU * (class as f64 / classes as f64 + 0.75 * along)
                 + 0.2 * (unit - 0.5);
             let (sin, cos) = libm::sincos(angle);
             points.extend([(along * cos) as f32, (along * sin) as f32]);
