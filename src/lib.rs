@@ -38,7 +38,7 @@
 //!   loss       ▇▃▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   1.46 .. 2.3
 //!   shape      floor above zero
 //!   accuracy   1
-//!   optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+//!   optimizer  the default: AdamW, at a learning rate of 0.01
 //!
 //!   confirmed  loss-on-probabilities   the loss is the cross-entropy of logits, and the outputs' rows sum to 1:
 //!                                      its floor over 10 classes is 1.46, not 0

@@ -10,7 +10,7 @@ mod suspects;
 mod trajectory;
 mod untrained;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use candle_core::Tensor;
 
@@ -45,6 +45,8 @@ pub(crate) struct Case<'c, 'a> {
     pub(crate) moved: Vec<String>,
     /// How far it carried them, in units of their own norm; noted for failed trainings alone.
     travel: OnceCell<f64>,
+    /// Whether the default optimizer was tried at its other learning rates, in vain.
+    pub(crate) other_rates_failed: Cell<bool>,
 }
 
 impl<'c, 'a> Case<'c, 'a> {
@@ -68,6 +70,7 @@ impl<'c, 'a> Case<'c, 'a> {
             before,
             moved: moved_since(before)?,
             travel: OnceCell::new(),
+            other_rates_failed: Cell::new(false),
         })
     }
 

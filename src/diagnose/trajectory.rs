@@ -40,8 +40,9 @@ pub(crate) struct Goal {
 /// a double sigmoid.
 const FITTED: f64 = 0.01;
 
-/// A loss that has lost nine tenths and still falls is on its way: a small learning rate is no bug. Healthy nets under
-/// plain SGD at 0.01 are there after 200 steps, and no misused loss gets there.
+/// A loss that has lost nine tenths and still falls is on its way: a small learning rate is no bug. The known floors of
+/// misused losses lie above. A rate so small that not even this is reached is reported as what it is, too low for the
+/// steps.
 const ON_ITS_WAY: f64 = 0.1;
 
 /// Growth beyond what healthy trainings do on their way: Adam at ten times its rate overshoots to 5 times the first

@@ -117,7 +117,7 @@ fn a_loss_that_is_nan_from_the_start_names_its_origin() {
 
       loss       ✗
       shape      not finite
-      optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer  the default: AdamW, at a learning rate of 0.01
 
       confirmed  loss-on-logits   on outputs squashed into (0, 1) the loss is finite: it takes the logarithm of
                                   raw outputs
@@ -233,7 +233,7 @@ fn healthy_tells_of_every_check() {
       loss            █▆▅▄▃▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.801 .. 1.38
       shape           floor above zero
       accuracy        0.938
-      optimizer       the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer       the default: AdamW, at a learning rate of 0.01
 
       confirmed  label-out-of-range      target 1: 4 of 16 labels lie outside 0..3; the first is 3
       confirmed  loss-on-probabilities   the loss is the cross-entropy of logits, and the outputs' rows sum to 1:

@@ -45,7 +45,7 @@ fn a_sign_flipped_in_a_loss_of_ones_own() {
     the loss starts below zero: -0.843 -> -1312 in 300 steps
 
       loss       ████████████████▇▇▇▇▇▆▆▆▆▅▅▅▅▄▄▄▃▃▃▂▂▂▁▁   -1312 .. -0.843
-      optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer  the default: AdamW, at a learning rate of 0.01
 
       confirmed  loss-sign   with the loss negated, 0.843 -> 1.4e-14 in 300 steps
       help       the loss closure returns the negative of what it should; see docs/causes.md#loss-sign

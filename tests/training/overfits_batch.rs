@@ -145,7 +145,7 @@ fn a_double_softmax_is_named_by_its_formula() {
       loss       █▆▅▄▃▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.801 .. 1.38
       shape      floor above zero
       accuracy   0.938
-      optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer  the default: AdamW, at a learning rate of 0.01
 
       confirmed  loss-on-probabilities   the loss is the cross-entropy of logits, and the outputs' rows sum to 1:
                                          its floor over 4 classes is 0.744, not 0
@@ -164,7 +164,7 @@ fn a_flipped_sign_is_named_by_its_formula() {
 
       loss       ████████████████▇▇▇▇▇▇▆▆▆▆▅▅▅▄▄▄▃▃▃▂▂▂▁▁   -1139 .. -1.62
       accuracy   0.25
-      optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer  the default: AdamW, at a learning rate of 0.01
 
       confirmed  loss-sign   the loss is exactly minus the cross-entropy of logits
       help       the loss closure returns the negative of what it should; see docs/causes.md#loss-sign
@@ -196,7 +196,7 @@ fn a_cut_gradient_fails_even_a_fit() {
       loss       █▇▇▆▆▅▅▄▄▄▄▃▃▃▃▃▃▂▂▂▂▂▂▂▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.0138 .. 2.13
       shape      converged
       accuracy   1
-      optimizer  the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1
+      optimizer  the default: AdamW, at a learning rate of 0.01
 
       confirmed  gradient-cut   l1.bias, l1.weight: moving 2 of 4 variables changes the result (the loss by up to
                                 0.305), yet no gradient arrives

@@ -167,11 +167,11 @@ impl OverfitsBatch {
         let attempt = Attempt::run(learner, batch, self.steps, known, first, None)?;
         let case = attempt.case(learner, batch, known, before)?;
         let retry = goal.is_some() && !learner.has_own_optimizer() && !is_fitted(&case)?;
-        if retry
-            && !diagnose::is_hopeless(&case)?
-            && let Some(report) = self.at_other_rates(learner, batch, known, before)?
-        {
-            return Ok(report);
+        if retry && !diagnose::is_hopeless(&case)? {
+            if let Some(report) = self.at_other_rates(learner, batch, known, before)? {
+                return Ok(report);
+            }
+            case.other_rates_failed.set(true);
         }
         self.judge(&case, goal.is_some())
     }
@@ -330,7 +330,8 @@ impl OverfitsBatch {
             failure = failure.fact("accuracy", number(share));
         }
         if !case.learner.has_own_optimizer() {
-            failure = failure.fact("optimizer", DEFAULT_OPTIMIZER);
+            let others = if case.other_rates_failed.get() { OTHERS_FAILED } else { "" };
+            failure = failure.fact("optimizer", format!("{DEFAULT_OPTIMIZER}{others}"));
         }
         if env!("CANDLING_OPT_LEVEL") == "0" {
             failure = failure.fact(
@@ -353,8 +354,10 @@ impl OverfitsBatch {
 /// What candling's own optimizer is tried at where its usual rate does not fit the batch.
 const OTHER_RATES: [f64; 2] = [1e-3, 1e-1];
 
-const DEFAULT_OPTIMIZER: &str =
-    "the default: AdamW, at a learning rate of 0.01, then 0.001 and 0.1";
+const DEFAULT_OPTIMIZER: &str = "the default: AdamW, at a learning rate of 0.01";
+
+/// Added where the other rates were tried; a loss that is misused, or carries no gradient, is past that help.
+const OTHERS_FAILED: &str = ", then 0.001 and 0.1";
 
 /// Whether a finding fails a training whose loss got where it had to: one that is proved, and is no mere reason for a
 /// slow start. A batch may be fitted before the smallest steps show.

@@ -1,7 +1,7 @@
 //! One thing changed, the training run again: what cures it is the cause. One experiment a file.
 //!
 //! The cheapest and likeliest come first, by the shape of the curve and by what the batch and the output show; the first
-//! cure ends the search. All together cost less than [`lab::RUNS`] failed trainings.
+//! cure ends the search. All together cost at most [`lab::RUNS`] failed trainings, and some evaluations.
 
 mod activation_removed;
 mod biases_zeroed;
