@@ -18,8 +18,8 @@ use crate::{
     verdict::{count, number},
 };
 
-pub use tap::tap;
 use tap::Recorder;
+pub use tap::tap;
 
 /// The intermediates of one forward pass, read from the autograd graph of its result.
 ///
@@ -87,8 +87,7 @@ impl Trace {
         F: FnOnce() -> candle_core::Result<Tensor>,
     {
         let vars = sorted(vars);
-        let forward =
-            || forward().map_err(|e| Failure::from_candle("the closure of the trace", e));
+        let forward = || forward().map_err(|e| Failure::from_candle("the closure of the trace", e));
         stack::deep(|| Self::of(&vars, forward))
     }
 
@@ -160,10 +159,6 @@ impl Trace {
         let Some(node) = self.graph.first_not_finite()? else { return Ok(None) };
         let place = self.graph.place(node, &self.graph.modules());
         Ok(Some(place.unwrap_or_else(|| "before the first named layer".to_owned())))
-    }
-
-    pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
     }
 }
 

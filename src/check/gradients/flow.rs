@@ -10,7 +10,7 @@ use crate::{
     diagnose::graph_end::{self, Seen, State},
     measure::{
         gradients,
-        graph::{Graph, created, operation},
+        graph::{Graph, operation},
         values::to_f64_vec,
     },
     verdict::{count, listed, number},
@@ -29,7 +29,7 @@ use crate::{
 /// - A gradient arrives, and it is finite.
 /// - It is not exactly zero, unless the result does not depend on the variable beyond rounding, and stays so: gates that
 ///   begin at zero (LoRA, a zeroed head, ReZero) are looked at again after four steps.
-/// - Moving a weight by its own size changes the loss (the product of the norms of gradient and weight) by at least 1e-6
+/// - Moving a weight by its own size changes the loss (the product of the norms of gradient and weight) by at least 1e-5
 ///   of what moving the most telling weight does. For bias-free ReLU networks that product is the same for all layers.
 /// - The gradients together are at most 1,000 times as large as the variables.
 ///
@@ -127,7 +127,7 @@ impl GradientsFlow {
         let judgement = Judgement::of(learner, batch, pass)?;
 
         let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
-        let variables = listed_by_age(&judgement);
+        let variables = rows(&judgement);
         if findings.is_empty() {
             let loss = to_f64_vec(&judgement.pass.evaluation.loss)?;
             return Ok(GradientsFlowReport {
@@ -143,14 +143,14 @@ impl GradientsFlow {
             if wrong == 1 { "does" } else { "do" },
             if wrong == 1 { "it" } else { "they" },
         );
-        Err(Failure::violated(headline).fact("gradients", table(&variables)).with_findings(findings))
+        Err(Failure::violated(headline)
+            .fact("gradients", table(&variables))
+            .with_findings(findings))
     }
 }
 
-/// The rows of the table, in the order the model made its variables.
-fn listed_by_age(judgement: &Judgement<'_, '_>) -> Vec<VariableGradient> {
-    let mut variables: Vec<&Judged> = judgement.variables.iter().collect();
-    variables.sort_by_key(|variable| created(variable.var.id()));
+/// The rows of the table.
+fn rows(judgement: &Judgement<'_, '_>) -> Vec<VariableGradient> {
     let row = |variable: &Judged| VariableGradient {
         name: variable.name.clone(),
         dims: variable.var.dims().to_vec(),
@@ -158,7 +158,7 @@ fn listed_by_age(judgement: &Judgement<'_, '_>) -> Vec<VariableGradient> {
         norm: variable.arrived.map(|arrived| arrived.norm),
         size: variable.size,
     };
-    variables.into_iter().map(row).collect()
+    judgement.variables.iter().map(row).collect()
 }
 
 fn findings(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
@@ -261,7 +261,7 @@ fn unused(judgement: &Judgement<'_, '_>) -> Option<Finding> {
 
 fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     let zero = judgement.named(GradientVerdict::Zero);
-    let Some(last) = zero.iter().max_by_key(|variable| created(variable.var.id())) else {
+    let Some(last) = zero.last() else {
         return Ok(Vec::new());
     };
     let place = listed(&names(&zero));
@@ -376,9 +376,10 @@ fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
+/// NaN in gradients, or in values that a `relu` hides from the loss, with the place where it began.
 fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
     let broken = judgement.named(GradientVerdict::NotFinite);
-    if broken.is_empty() {
+    if judgement.variables.iter().all(|variable| variable.verdict.is_fine()) {
         return Ok(None);
     }
     let graph = Graph::of(&judgement.pass.evaluation.loss, judgement.learner.variables());
@@ -386,26 +387,36 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
     let place = |node: usize| {
         graph.place(node, &modules).unwrap_or_else(|| "before the first layer".to_owned())
     };
-    let which = format!(
-        "the gradient of {} of {} is NaN or infinite ({})",
-        broken.len(),
-        count(judgement.variables.len(), "variable"),
-        listed(&names(&broken)),
-    );
+    let which = match broken.as_slice() {
+        [] => "candle's `relu` makes 0 of NaN, so the loss does not show it".to_owned(),
+        broken => format!(
+            "the gradient of {} of {} is NaN or infinite ({})",
+            broken.len(),
+            count(judgement.variables.len(), "variable"),
+            listed(&names(broken)),
+        ),
+    };
     if let Some(node) = graph.first_not_finite()? {
-        let evidence = format!("{which}; the first value that is not finite appears here");
+        let made = match graph.operation(node)? {
+            Some(operation) => format!("in the result of a `{operation}`"),
+            None => "here".to_owned(),
+        };
+        let evidence = format!("the first value that is not finite appears {made}; {which}");
         return Ok(Some(Finding::confirmed(Cause::NotFinite, evidence).at(place(node))));
     }
-    let finding = match operation::singular(&graph)? {
-        Some((node, why)) => {
-            Finding::confirmed(Cause::NotFinite, format!("{which}; every value is finite, but {why}"))
-                .at(place(node))
-        }
+    if broken.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match operation::singular(&graph)? {
+        Some((node, why)) => Finding::confirmed(
+            Cause::NotFinite,
+            format!("{which}; every value is finite, but {why}"),
+        )
+        .at(place(node)),
         None => Finding::confirmed(
             Cause::NotFinite,
             format!("{which}; every value on the way there is finite"),
         )
         .at(format!("the gradient of {}", broken[0].name)),
-    };
-    Ok(Some(finding))
+    }))
 }

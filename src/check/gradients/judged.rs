@@ -10,7 +10,7 @@ use crate::{
         activity::{self, Activity},
         effect::{Effect, Still},
         gradients::{self, Arrived, Pass},
-        graph::Graph,
+        graph::{Graph, created},
         values::{extent, norm, to_f64_vec},
     },
 };
@@ -29,8 +29,8 @@ const SMALL: f64 = 1e-4;
 /// A weight whose loss changes this much less than another's, for moves of the same relative size, does not train
 /// beside it. That product of norms, of gradient and of weight, is the same for every layer of a bias-free ReLU network
 /// (Euler's theorem for homogeneous functions), however its weights are scaled; over the clean half of the corpus its
-/// spread stayed above 1e-4.
-const VANISHED: f64 = 1e-6;
+/// spread stayed above 3e-3.
+const VANISHED: f64 = 1e-5;
 
 /// The gradient is this many times the variables' own size: a step at a learning rate of 1e-3 replaces them.
 const EXPLODED: f64 = 1e3;
@@ -61,7 +61,7 @@ pub(super) struct Judged {
     pub(super) effect: Option<Effect>,
 }
 
-/// All of a learner's trainable variables, with the pass they were judged by.
+/// All of a learner's trainable variables in the order the model made them, with the pass they were judged by.
 pub(super) struct Judgement<'l, 'a> {
     pub(super) learner: &'l Learner<'a>,
     pub(super) batch: &'l Batch,
@@ -90,7 +90,9 @@ impl<'l, 'a> Judgement<'l, 'a> {
         judgement.not_finite();
         judgement.absent()?;
         judgement.small()?;
+        judgement.vanishing_biases();
         judgement.exploding()?;
+        judgement.variables.sort_by_key(|variable| created(variable.var.id()));
         Ok(judgement)
     }
 
@@ -170,8 +172,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
         if suspects.is_empty() {
             return Ok(());
         }
-        let rounding =
-            gradients::rounding(self.learner, self.batch, true, &self.pass.grads)?;
+        let rounding = gradients::rounding(self.learner, self.batch, true, &self.pass.grads)?;
         let noise = |at: usize| rounding.get(at).copied().unwrap_or(0.0);
         let still_small = self.after_steps(&suspects)?;
         for at in suspects {
@@ -217,10 +218,11 @@ impl<'l, 'a> Judgement<'l, 'a> {
         if later.iter().flatten().any(|arrived| !arrived.finite) {
             return Ok(suspects.to_vec());
         }
-        let variables = self.variables.iter().zip(later).map(|(variable, arrived)| Judged {
-            arrived,
-            ..variable.clone()
-        });
+        let variables = self
+            .variables
+            .iter()
+            .zip(later)
+            .map(|(variable, arrived)| Judged { arrived, ..variable.clone() });
         let again = self::suspects(&variables.collect::<Vec<_>>());
         Ok(suspects.iter().copied().filter(|at| again.contains(at)).collect())
     }
@@ -240,6 +242,21 @@ impl<'l, 'a> Judgement<'l, 'a> {
     fn has_vanished(&self, at: usize) -> bool {
         let largest = largest(self.variables.iter().filter_map(elasticity));
         elasticity(&self.variables[at]).is_some_and(|own| own < VANISHED * largest)
+    }
+
+    /// A bias may begin at zero, so its size says nothing; where weights vanish, it is judged by its gradient alone.
+    fn vanishing_biases(&mut self) {
+        if self.named(GradientVerdict::Vanishing).is_empty() {
+            return;
+        }
+        let norms = self.variables.iter().filter_map(|variable| variable.arrived);
+        let largest = largest(norms.map(|arrived| arrived.norm));
+        for variable in self.variables.iter_mut().filter(|variable| variable.var.rank() < 2) {
+            let small = variable.arrived.is_some_and(|a| a.norm < VANISHED * largest);
+            if small && variable.verdict == GradientVerdict::Flows {
+                variable.verdict = GradientVerdict::Vanishing;
+            }
+        }
     }
 
     fn exploding(&mut self) -> Result<()> {
@@ -321,7 +338,8 @@ fn other_batches(batch: &Batch) -> Vec<Batch> {
         let Some((low, high)) = extent(&values) else { return Ok(input.clone()) };
         let (seed, shape, device) = (Seed::new(seed), input.shape(), input.device());
         if !input.dtype().is_float() {
-            let ids = seed.uniform("ids", low..high + 1.0, shape, candle_core::DType::F64, device)?;
+            let ids =
+                seed.uniform("ids", low..high + 1.0, shape, candle_core::DType::F64, device)?;
             return Ok(ids.floor()?.to_dtype(input.dtype())?);
         }
         let n = values.len() as f64;
@@ -353,7 +371,8 @@ fn on_other_batches(
         let Ok(Some(still)) = Still::new(learner, batch, false) else { continue };
         tried += 1;
         if still.moving(name, var)?.any() {
-            let arrives = learner.evaluate(batch, true)?.loss.backward()?.get(var.as_tensor()).is_some();
+            let arrives =
+                learner.evaluate(batch, true)?.loss.backward()?.get(var.as_tensor()).is_some();
             let verdict = if arrives { GradientVerdict::Idle } else { GradientVerdict::Cut };
             return Ok((verdict, tried));
         }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use candle_core::{Result, Tensor, TensorId, Var};
 
-use super::scan::is_finite;
+use super::scan::non_finite_values;
 
 /// The nodes of a graph that lie between a result and the variables, operands before their consumers.
 ///
@@ -75,14 +75,26 @@ impl Graph {
         self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
     }
 
-    /// The first node, operands before consumers, that holds a value which is not finite.
+    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity. A mask
+    /// of minus infinity is no fault as long as nothing makes a NaN of it.
     pub(crate) fn first_not_finite(&self) -> Result<Option<usize>> {
+        let mut infinite = None;
         for (at, node) in self.nodes.iter().enumerate() {
-            if !is_finite(&node.tensor)? {
+            let found = non_finite_values(&node.tensor)?;
+            if found.nan > 0 {
                 return Ok(Some(at));
             }
+            if found.count() > 0 {
+                infinite = infinite.or(Some(at));
+            }
         }
-        Ok(None)
+        Ok(infinite)
+    }
+
+    /// The operation that made a node, where its value tells.
+    pub(crate) fn operation(&self, node: usize) -> Result<Option<&'static str>> {
+        let operands = self.nodes[node].operands.iter().map(|at| &self.nodes[*at].tensor);
+        operation::of(&self.nodes[node].tensor, &operands.collect::<Vec<_>>())
     }
 
     /// Whether the node is another node's storage seen in another shape or order.

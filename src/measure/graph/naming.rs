@@ -35,7 +35,8 @@ impl Graph {
         }
         let first = *entrances.iter().max()?;
         (first..self.nodes.len()).find(|node| {
-            self.nodes[*node].depends_on.includes(&under) && !self.is_the_variable(*node, &entrances)
+            self.nodes[*node].depends_on.includes(&under)
+                && !self.is_the_variable(*node, &entrances)
         })
     }
 

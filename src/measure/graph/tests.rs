@@ -34,10 +34,7 @@ fn modules_are_named_after_the_prefixes_of_their_variables() -> Result<()> {
     let named: Vec<(&str, Vec<usize>)> = (modules.iter())
         .map(|(name, node)| (name.as_str(), graph.nodes()[*node].tensor.dims().to_vec()))
         .collect();
-    assert_eq!(
-        named,
-        [("block.l1", vec![5, 4]), ("block", vec![5, 2]), ("block.l2", vec![5, 2])]
-    );
+    assert_eq!(named, [("block.l1", vec![5, 4]), ("block", vec![5, 2]), ("block.l2", vec![5, 2])]);
     let relu = (0..graph.nodes().len()).find(|at| {
         let [operand] = graph.nodes()[*at].operands[..] else { return false };
         let node = &graph.nodes()[*at].tensor;
