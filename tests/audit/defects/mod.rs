@@ -1,0 +1,61 @@
+//! What is behind the verdicts that are not "correct": one defect or limit of candle each, with a program that shows it.
+
+mod list;
+mod programs;
+
+use candle_core::Result;
+
+use super::{quiet::attempt, verdict::Verdict};
+
+pub(crate) use list::DEFECTS;
+
+pub(crate) struct Defect {
+    /// Also the name of the program's module, with underscores.
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    /// The worst that comes of it.
+    pub(crate) harm: Verdict,
+    /// What happens and why.
+    pub(crate) what: &'static str,
+    /// Issues and pull requests of huggingface/candle.
+    pub(crate) upstream: &'static [u32],
+    pub(crate) program: fn() -> Result<()>,
+    /// What the program prints today, line by line.
+    pub(crate) prints: &'static [&'static str],
+    /// What the lines would be without the defect.
+    pub(crate) right: &'static str,
+}
+
+/// Where overflow checks are off, as in a release build, an index below zero wraps around and comes back.
+pub(crate) const OVERFLOW_CHECKS: bool = cfg!(debug_assertions);
+
+impl Defect {
+    /// Runs the program; what it printed, or the error or panic that ended it.
+    pub(crate) fn run(&self) -> Vec<String> {
+        programs::printed();
+        let ended = attempt(self.program);
+        let mut printed = programs::printed();
+        match ended {
+            Err(failed) if failed.verdict == Verdict::Panics => {
+                printed.push(format!("panicked: {}", failed.detail));
+            }
+            Err(failed) => printed.push(format!("Error: {}", failed.detail)),
+            Ok(()) => {}
+        }
+        printed
+    }
+
+    /// The program as a file of its own.
+    pub(crate) fn source(&self) -> String {
+        let module = format!("pub(super) mod {} {{", self.id.replace('-', "_"));
+        include_str!("programs.rs")
+            .lines()
+            .skip_while(|line| *line != module)
+            .skip(1)
+            .take_while(|line| *line != "}")
+            .filter(|line| line.trim() != "#[rustfmt::skip]")
+            .map(|line| line.strip_prefix("    ").unwrap_or(line).replace("pub(crate) fn", "fn"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
