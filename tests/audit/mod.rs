@@ -6,6 +6,7 @@
 pub(crate) mod case;
 pub(crate) mod defects;
 mod examine;
+mod gradient;
 mod known;
 mod layouts;
 mod ops;

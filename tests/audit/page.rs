@@ -4,11 +4,22 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     case::Case,
-    defects::{DEFECTS, Defect},
+    defects::{Defect, defects},
     examine::Examined,
     known::{Known, known},
     verdict::{Condition, Outcome, Verdict},
 };
+
+const CONDITIONS: &str = "\
+| condition | what is tried |
+|---|---|
+| leaf | the operands are variables |
+| non-leaf | the operands are results of another op |
+| reused before, reused after | they have a second use, on the left or the right of the sum that is the loss |
+| strided | an operand is a view that is not contiguous |
+| transposed after | the result is transposed before it is used |
+| layout | forward: a view gives what a contiguous tensor of the same values gives |
+| rows | forward: the rows of a batch give what each gives alone |";
 
 /// A case, and what was seen of it under each condition that applies.
 pub(crate) type Audited = (Case, Examined);
@@ -26,7 +37,7 @@ struct Row {
 pub(crate) fn page(audited: &[Audited]) -> String {
     let mut parts = vec![head(audited), summary(audited)];
     for harm in [Verdict::Wrong, Verdict::Cut, Verdict::Panics, Verdict::Errors] {
-        let of_harm: Vec<&Defect> = DEFECTS.iter().filter(|defect| defect.harm == harm).collect();
+        let of_harm: Vec<&Defect> = defects().filter(|defect| defect.harm == harm).collect();
         parts.push(format!("## {}", heading(harm)));
         parts.extend(of_harm.iter().map(|defect| section(defect, audited)));
     }
@@ -50,28 +61,29 @@ fn head(audited: &[Audited]) -> String {
     let mut ops: Vec<&str> = audited.iter().map(|(case, _)| case.op.as_str()).collect();
     ops.sort_unstable();
     ops.dedup();
-    format!(
-        "# An audit of candle {}\n\n\
-         {} ops of `candle_core` and `candle_nn` in {} settings, on a CPU: every differentiable op of the public API, \
+    let what = format!(
+        "{} ops of `candle_core` and `candle_nn` in {} settings, on a CPU: every differentiable op of the public API, \
          its gradient held against finite differences of every element (f64; f32 where the op has no f64), its forward \
          pass against itself on other layouts and row by row. Written by `cargo run --release --example audit`, whose \
          `--check` fails when this page is out of date; a test pins every verdict, so that a new candle shows what it \
-         changed.\n\n\
-         | condition | what is tried |\n|---|---|\n\
-         | leaf | the operands are variables |\n\
-         | non-leaf | the operands are results of another op |\n\
-         | reused before, reused after | the operands have a second use, on the left or the right of the sum that is the \
-         loss |\n\
-         | strided | an operand is a view that is not contiguous |\n\
-         | transposed after | the result is transposed before it is used |\n\
-         | layout | forward: a view gives what a contiguous tensor of the same values gives |\n\
-         | rows | forward: the rows of a batch give what each gives alone |\n\n\
-         At a corner of the function, any number between the slopes on its two sides counts as a gradient; where \
-         elements tie, their gradients must add up to the slope of moving all of them.",
-        candle_version(),
+         changed.",
         ops.len(),
         audited.len(),
-    )
+    );
+    let how = "The loss is the sum of the outputs, each with a weight of its own between 0.5 and 1.5 and of either \
+               sign: gradients that cancel in a plain sum show. At a corner of the function, any number between the \
+               slopes on its two sides counts as a gradient; where elements tie, their gradients must add up to the \
+               slope of moving all of them. Operand 0 is `self`.";
+    let limits = "Not covered: half precision, other devices, and a forward pass that computes something else than its \
+                  name says, but the same on every layout and in every row.";
+    [
+        format!("# An audit of candle {}", candle_version()),
+        wrapped(&what),
+        CONDITIONS.to_owned(),
+        wrapped(how),
+        wrapped(limits),
+    ]
+    .join("\n\n")
 }
 
 fn summary(audited: &[Audited]) -> String {
@@ -101,7 +113,7 @@ fn heading(harm: Verdict) -> &'static str {
 }
 
 /// What a case shows in the dev profile, whatever this build's is.
-fn shown<'a>(case: &Case, (condition, outcome): &'a (Condition, Outcome)) -> (Condition, Outcome) {
+fn shown(case: &Case, (condition, outcome): &(Condition, Outcome)) -> (Condition, Outcome) {
     match known(case, *condition) {
         Some(known) if known.unchecked.is_some() && known.here() == outcome.verdict => {
             let detail = "attempt to subtract with overflow, where overflow is checked";
@@ -117,20 +129,28 @@ fn worst((case, examined): &Audited) -> Verdict {
 }
 
 fn section(defect: &Defect, audited: &[Audited]) -> String {
-    let mut text =
-        format!("<a id=\"{}\"></a>\n\n### {}\n\n{}", defect.id, defect.title, defect.what);
-    if !defect.upstream.is_empty() {
-        let links: Vec<String> = defect.upstream.iter().map(|number| link(*number)).collect();
-        text += &format!(" Upstream: {}.", links.join(", "));
-    }
+    let upstream = match defect.upstream {
+        [] => String::new(),
+        numbers => {
+            let links: Vec<String> = numbers.iter().map(|number| link(*number)).collect();
+            format!(" Upstream: {}.", links.join(", "))
+        }
+    };
     let prints: Vec<String> = defect.prints.iter().map(|line| format!("`{line}`")).collect();
-    text += &format!("\n\n```rust\n{}\n```\n\n", defect.source());
-    text += &format!("It prints {}; right would be {}.", prints.join(" and "), defect.right);
-    let belongs = |known: &Known| known.defect == defect.id;
-    match table(audited, |known| known.is_some_and(belongs)) {
-        Some(table) => text + "\n\n" + &table,
-        None => text,
-    }
+    let prints = match &prints[..] {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        _ => prints.concat(),
+    };
+    let belongs = |known: Option<&Known>| known.is_some_and(|known| known.defect == defect.id);
+    let mut parts = vec![
+        format!("<a id=\"{}\"></a>", defect.id),
+        format!("### {}", defect.title),
+        wrapped(&format!("{}{upstream}", defect.what)),
+        format!("```rust\n{}\n```", defect.source()),
+        wrapped(&format!("It prints {prints}; right would be {}.", defect.right)),
+    ];
+    parts.extend(table(audited, belongs));
+    parts.join("\n\n")
 }
 
 fn link(number: u32) -> String {
@@ -171,12 +191,28 @@ fn table(audited: &[Audited], wanted: impl Fn(Option<&Known>) -> bool) -> Option
         .iter()
         .map(|(row, settings, detail)| {
             let Row { op, conditions, verdict, .. } = row;
-            let settings = settings.join("; ");
+            let settings = together(settings);
             format!("| `{op}` | {settings} | {conditions} | {verdict} | {detail} |")
         })
         .collect();
     let head = "| op | settings | condition | verdict | seen, in the first setting |\n|---|---|---|---|---|\n";
     (!lines.is_empty()).then(|| format!("{head}{}", lines.join("\n")))
+}
+
+/// Settings in one cell: what they begin with alike is said once, and many are counted.
+fn together(settings: &[&str]) -> String {
+    if settings.len() > 20 {
+        return format!("{} settings, such as {}", settings.len(), settings[0]);
+    }
+    let alike = |text: &str| settings.iter().all(|setting| setting.starts_with(text));
+    let begin = settings[0].match_indices(", ").map(|(at, comma)| &settings[0][..at + comma.len()]);
+    match begin.filter(|begin| settings.len() > 1 && alike(begin)).last() {
+        Some(begin) => {
+            let rest: Vec<&str> = settings.iter().map(|setting| &setting[begin.len()..]).collect();
+            format!("{}: {}", begin.trim_end_matches(", "), rest.join("; "))
+        }
+        None => settings.join("; "),
+    }
 }
 
 /// The conditions by name, or by what they have in common.
@@ -190,7 +226,7 @@ fn conditions(examined: &Examined, seen: &[(Condition, Outcome)]) -> String {
         .filter(|condition| is_gradient(condition) && !gradients.contains(condition))
         .collect();
     let mut words: Vec<String> = match missing[..] {
-        [] => vec!["every gradient".to_owned()],
+        [] if !gradients.is_empty() => vec!["every gradient".to_owned()],
         [one] if gradients.len() > 1 => vec![format!("every gradient but {one}")],
         _ => gradients.iter().map(Condition::to_string).collect(),
     };
@@ -207,34 +243,74 @@ fn shortened(detail: &str) -> String {
 }
 
 fn correct(audited: &[Audited]) -> String {
-    let mut lines = vec![
-        format!("## {}", heading(Verdict::Correct)),
-        "With the number of settings tried, or how many of them are correct under every condition."
-            .to_owned(),
-    ];
+    let what = "With the number of settings tried, or how many of them are correct under every condition. A star: on \
+                contiguous operands, others are [an error](#contiguous-only).";
+    let mut parts = vec![format!("## {}", heading(Verdict::Correct)), wrapped(what)];
     let mut groups: Vec<&str> = audited.iter().map(|(case, _)| case.group).collect();
     groups.dedup();
     for group in groups {
-        let mut ops: Vec<(&str, usize, usize)> = Vec::new();
+        let mut ops: Vec<Count<'_>> = Vec::new();
         for audited in audited.iter().filter(|(case, _)| case.group == group) {
-            let right = usize::from(worst(audited) == Verdict::Correct);
-            match ops.iter_mut().find(|(op, _, _)| *op == audited.0.op) {
-                Some((_, all, correct)) => (*all, *correct) = (*all + 1, *correct + right),
-                None => ops.push((&audited.0.op, 1, right)),
-            }
+            let op = audited.0.op.as_str();
+            let at = ops.iter().position(|count| count.op == op).unwrap_or_else(|| {
+                ops.push(Count { op, all: 0, correct: 0, loud: 0 });
+                ops.len() - 1
+            });
+            ops[at].all += 1;
+            ops[at].correct += usize::from(worst(audited) == Verdict::Correct);
+            ops[at].loud += usize::from(is_only_loud_on_views(audited));
         }
-        let ops: Vec<String> = ops
-            .iter()
-            .filter(|(_, _, correct)| *correct > 0)
-            .map(|(op, all, correct)| match (all, correct) {
-                (1, _) => format!("`{op}`"),
-                (all, correct) if all == correct => format!("`{op}` ({all})"),
-                _ => format!("`{op}` ({correct} of {all})"),
-            })
-            .collect();
+        let ops: Vec<String> = ops.iter().filter_map(Count::text).collect();
         if !ops.is_empty() {
-            lines.push(format!("**{group}**: {}", ops.join(", ")));
+            parts.push(wrapped(&format!("**{group}**: {}", ops.join(", "))));
         }
     }
-    lines.join("\n\n")
+    parts.join("\n\n")
+}
+
+/// The settings of an op.
+struct Count<'a> {
+    op: &'a str,
+    all: usize,
+    correct: usize,
+    /// Correct but for an error on a view.
+    loud: usize,
+}
+
+impl Count<'_> {
+    fn text(&self) -> Option<String> {
+        let Self { op, all, correct, loud } = self;
+        let star = if *loud > 0 { "*" } else { "" };
+        Some(match correct + loud {
+            0 => return None,
+            1 if *all == 1 => format!("`{op}`{star}"),
+            right if right == *all => format!("`{op}`{star} ({all})"),
+            right => format!("`{op}`{star} ({right} of {all})"),
+        })
+    }
+}
+
+fn is_only_loud_on_views((case, examined): &Audited) -> bool {
+    let mut bad =
+        examined.iter().filter(|(_, outcome)| outcome.verdict != Verdict::Correct).peekable();
+    let on_views =
+        |condition| known(case, condition).is_some_and(|known| known.defect == "contiguous-only");
+    bad.peek().is_some() && bad.all(|(condition, _)| on_views(*condition))
+}
+
+/// Lines of at most 120 characters.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("never empty");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= 120 {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }

@@ -35,20 +35,14 @@ impl<'a> Objective<'a> {
         Ok(Self { case, weights: weights.to_dtype(output.dtype())? })
     }
 
-    /// The same number whether two dimensions of the result change places or not.
-    pub(crate) fn of(
-        &self,
-        operands: &[Tensor],
-        transposed: Option<(usize, usize)>,
-    ) -> Result<Tensor> {
-        let output = (self.case.f)(operands)?;
-        match transposed {
-            None => (output * &self.weights)?.sum_all(),
-            Some((a, b)) => {
-                let weights = self.weights.transpose(a, b)?.contiguous()?;
-                (output.transpose(a, b)? * weights)?.sum_all()
-            }
-        }
+    pub(crate) fn of(&self, operands: &[Tensor]) -> Result<Tensor> {
+        ((self.case.f)(operands)? * &self.weights)?.sum_all()
+    }
+
+    /// The same number from a result whose two dimensions change places.
+    pub(crate) fn transposed(&self, operands: &[Tensor], (a, b): (usize, usize)) -> Result<Tensor> {
+        let weights = self.weights.transpose(a, b)?.contiguous()?;
+        ((self.case.f)(operands)?.transpose(a, b)? * weights)?.sum_all()
     }
 
     /// In f64 whatever the case computes in: the sum over outputs adds no rounding.

@@ -69,6 +69,13 @@ impl Outcome {
         if other.verdict > self.verdict { other } else { self }
     }
 
+    pub(crate) fn worst(so_far: Option<Self>, other: Self) -> Option<Self> {
+        Some(match so_far {
+            Some(so_far) => so_far.worse(other),
+            None => other,
+        })
+    }
+
     /// The same with the details of both where they are equally harmful.
     pub(crate) fn with(mut self, other: Self) -> Self {
         if other.verdict == self.verdict && !self.detail.is_empty() {

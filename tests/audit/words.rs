@@ -3,6 +3,15 @@
 use super::case::Case;
 
 pub(crate) fn number(x: f64) -> String {
+    digits(x, 3)
+}
+
+/// Two digits, for what is only an order of magnitude.
+pub(crate) fn rough(x: f64) -> String {
+    digits(x, 2)
+}
+
+fn digits(x: f64, count: i32) -> String {
     if !x.is_finite() {
         return x.to_string();
     }
@@ -10,8 +19,8 @@ pub(crate) fn number(x: f64) -> String {
     if x.abs() < 1e-9 {
         return "0".to_owned();
     }
-    let digits = 2 - x.abs().log10().floor() as i32;
-    let text = format!("{x:.*}", digits.clamp(0, 8) as usize);
+    let decimals = count - 1 - x.abs().log10().floor() as i32;
+    let text = format!("{x:.*}", decimals.clamp(0, 8) as usize);
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,

@@ -1,13 +1,20 @@
 //! What is behind the verdicts that are not "correct": one defect or limit of candle each, with a program that shows it.
 
-mod list;
-mod programs;
+/// In the programs: what is printed is recorded, and held against what the page says that it prints.
+macro_rules! println {
+    ($($argument:tt)*) => {
+        $crate::audit::defects::recorder::record(&format!($($argument)*))
+    };
+}
+
+mod cut;
+mod loud;
+mod recorder;
+mod wrong;
 
 use candle_core::Result;
 
 use super::{quiet::attempt, verdict::Verdict};
-
-pub(crate) use list::DEFECTS;
 
 pub(crate) struct Defect {
     /// Also the name of the program's module, with underscores.
@@ -19,6 +26,7 @@ pub(crate) struct Defect {
     pub(crate) what: &'static str,
     /// Issues and pull requests of huggingface/candle.
     pub(crate) upstream: &'static [u32],
+    /// A complete program: the page shows the source of what runs here.
     pub(crate) program: fn() -> Result<()>,
     /// What the program prints today, line by line.
     pub(crate) prints: &'static [&'static str],
@@ -29,12 +37,17 @@ pub(crate) struct Defect {
 /// Where overflow checks are off, as in a release build, an index below zero wraps around and comes back.
 pub(crate) const OVERFLOW_CHECKS: bool = cfg!(debug_assertions);
 
+/// The defects in the order of harm: what is silent comes first.
+pub(crate) fn defects() -> impl Iterator<Item = &'static Defect> {
+    [wrong::DEFECTS, cut::DEFECTS, loud::DEFECTS].into_iter().flatten()
+}
+
 impl Defect {
     /// Runs the program; what it printed, or the error or panic that ended it.
     pub(crate) fn run(&self) -> Vec<String> {
-        programs::printed();
+        recorder::take();
         let ended = attempt(self.program);
-        let mut printed = programs::printed();
+        let mut printed = recorder::take();
         match ended {
             Err(failed) if failed.verdict == Verdict::Panics => {
                 printed.push(format!("panicked: {}", failed.detail));
@@ -48,8 +61,13 @@ impl Defect {
     /// The program as a file of its own.
     pub(crate) fn source(&self) -> String {
         let module = format!("pub(super) mod {} {{", self.id.replace('-', "_"));
-        include_str!("programs.rs")
-            .lines()
+        let files = [
+            include_str!("wrong/programs.rs"),
+            include_str!("cut/programs.rs"),
+            include_str!("loud/programs.rs"),
+        ];
+        let lines = files.into_iter().flat_map(str::lines);
+        lines
             .skip_while(|line| *line != module)
             .skip(1)
             .take_while(|line| *line != "}")

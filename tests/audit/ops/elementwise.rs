@@ -160,14 +160,14 @@ fn activations(table: &mut Table) {
 
 /// Where a formula for the slope has a corner, or runs out of the range of its numbers.
 fn points(table: &mut Table) {
-    let zero: [(&str, Unary); 4] = [
-        ("relu", Tensor::relu),
-        ("abs", Tensor::abs),
-        ("powf 0", |x| x.powf(0.0)),
-        ("powf 2", |x| x.powf(2.0)),
+    let zero: [(&str, &str, Unary); 4] = [
+        ("relu", "at 0", Tensor::relu),
+        ("abs", "at 0", Tensor::abs),
+        ("powf", "0, at 0", |x| x.powf(0.0)),
+        ("powf", "2, at 0", |x| x.powf(2.0)),
     ];
-    for (name, f) in zero {
-        table.case(name, "at 0", [exactly([3], &[0.0, 1.0, -0.0])], move |x| f(&x[0]));
+    for (name, setting, f) in zero {
+        table.case(name, setting, [exactly([3], &[0.0, 1.0, -0.0])], move |x| f(&x[0]));
     }
     let large: [(&str, Unary); 8] = [
         ("gelu", Tensor::gelu),
@@ -175,7 +175,7 @@ fn points(table: &mut Table) {
         ("silu", Tensor::silu),
         ("tanh", Tensor::tanh),
         ("erf", Tensor::erf),
-        ("elu 1", |x| x.elu(1.0)),
+        ("elu", |x| x.elu(1.0)),
         ("ops::sigmoid", ops::sigmoid),
         ("ops::mish", ops::mish),
     ];

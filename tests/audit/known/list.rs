@@ -1,60 +1,12 @@
-//! Today's verdicts, all but the correct ones. A new candle release changes this list, and nothing else should.
+//! The list, defect by defect.
 
-use super::{
-    case::Case,
-    defects::OVERFLOW_CHECKS,
-    verdict::{
-        Condition::{
-            self, Layout, Leaf, NonLeaf, ReusedAfter, ReusedBefore, Rows, Strided, TransposedAfter,
-        },
-        Verdict::{self, Correct, Cut, Errors, Panics, Wrong},
+use super::{Known, known_as};
+use crate::audit::verdict::{
+    Condition::{
+        self, Layout, Leaf, NonLeaf, ReusedAfter, ReusedBefore, Rows, Strided, TransposedAfter,
     },
+    Verdict::{Correct, Cut, Errors, Panics, Wrong},
 };
-
-/// What one defect makes of some cases.
-pub(crate) struct Known {
-    /// The id of the defect.
-    pub(crate) defect: &'static str,
-    pub(crate) verdict: Verdict,
-    pub(crate) conditions: &'static [Condition],
-    pub(crate) cases: &'static [&'static str],
-    /// The verdict of a build without overflow checks, where it is another.
-    pub(crate) unchecked: Option<Verdict>,
-}
-
-impl Known {
-    /// The verdict in this build.
-    pub(crate) fn here(&self) -> Verdict {
-        match self.unchecked {
-            Some(verdict) if !OVERFLOW_CHECKS => verdict,
-            _ => self.verdict,
-        }
-    }
-}
-
-/// What is known of a case under a condition, if it is not correct.
-pub(crate) fn known(case: &Case, condition: Condition) -> Option<&'static Known> {
-    let name = case.name();
-    KNOWN
-        .iter()
-        .find(|known| known.conditions.contains(&condition) && known.cases.contains(&name.as_str()))
-}
-
-impl Case {
-    /// Today's verdict, where the condition applies.
-    pub(crate) fn expected(&self, condition: Condition) -> Verdict {
-        known(self, condition).map_or(Correct, Known::here)
-    }
-}
-
-const fn known_as(
-    verdict: Verdict,
-    defect: &'static str,
-    conditions: &'static [Condition],
-    cases: &'static [&'static str],
-) -> Known {
-    Known { defect, verdict, conditions, cases, unchecked: None }
-}
 
 /// Every gradient condition but the strided operand.
 const UNSTRIDED: &[Condition] = &[Leaf, NonLeaf, ReusedBefore, ReusedAfter, TransposedAfter];
@@ -247,7 +199,7 @@ pub(crate) const KNOWN: &[Known] = &[
         ],
     ),
     known_as(Wrong, "pow-negative", &Condition::GRADIENTS, &["pow base < 0, exponent 2"]),
-    known_as(Wrong, "norm-at-zero", &Condition::GRADIENTS, &["powf 0 at 0", "norm at 0"]),
+    known_as(Wrong, "norm-at-zero", &Condition::GRADIENTS, &["powf 0, at 0", "norm at 0"]),
     known_as(Wrong, "mish-large", &Condition::GRADIENTS, &["ops::mish at ±800"]),
     known_as(Cut, "layer-norm", UNSTRIDED, &["ops::layer_norm f32", "LayerNorm::forward f32"]),
     known_as(Cut, "rms-norm", UNSTRIDED, &["ops::rms_norm f32", "RmsNorm::forward f32"]),

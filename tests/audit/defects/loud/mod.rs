@@ -1,0 +1,130 @@
+//! Panics and errors: whoever runs the code finds them.
+
+pub(super) mod programs;
+
+use super::Defect;
+use crate::audit::verdict::Verdict::{Errors, Panics};
+
+pub(super) const DEFECTS: &[Defect] = &[
+    Defect {
+        id: "conv-overflow",
+        title: "`conv1d`, `conv2d` and `conv_transpose1d` with more padding than they need",
+        harm: Panics,
+        what: "A size is computed by a subtraction that goes below zero on the way. With overflow checks, which the dev \
+               profile and so `cargo test` have, it panics: `conv1d` and `conv2d` in the backward pass, \
+               `conv_transpose1d` in the forward pass. In a release build it wraps around, and the result is right.",
+        upstream: &[],
+        program: programs::conv_overflow::main,
+        prints: &["panicked: attempt to subtract with overflow"],
+        right: "`[[[0.0]]]`, as a release build prints",
+    },
+    Defect {
+        id: "custom-op-none",
+        title: "A `CustomOp1` whose `bwd` gives no gradient",
+        harm: Panics,
+        what: "The trait allows `Ok(None)`. Where the operand is a variable all is well; where it is the result of \
+               another op, the backward pass panics.",
+        upstream: &[],
+        program: programs::custom_op_none::main,
+        prints: &["panicked: candle internal error - grad not populated"],
+        right: "nothing",
+    },
+    Defect {
+        id: "conv-transpose1d-backward",
+        title: "`conv_transpose1d` has no backward pass",
+        harm: Errors,
+        what: "`conv_transpose2d` has one.",
+        upstream: &[1548],
+        program: programs::conv_transpose1d_backward::main,
+        prints: &["backward is not supported for conv-transpose1d"],
+        right: "a gradient",
+    },
+    Defect {
+        id: "upsample-backward",
+        title: "Upsampling by other than one whole factor has no backward pass",
+        harm: Errors,
+        what: "Nor has the bilinear one.",
+        upstream: &[1548],
+        program: programs::upsample_backward::main,
+        prints: &[
+            "backward not supported for non integer upscaling factors",
+            "backward not supported for non uniform upscaling factors",
+            "backward not supported for upsample_bilinear2d",
+        ],
+        right: "gradients",
+    },
+    Defect {
+        id: "pool-stride",
+        title: "Pooling with a stride other than the window has no backward pass",
+        harm: Errors,
+        what: "A ResNet begins with such a `max_pool2d`.",
+        upstream: &[1593, 1851],
+        program: programs::pool_stride::main,
+        prints: &["backward not supported for maxpool2d if ksize (3, 3) != stride (2, 2)"],
+        right: "a gradient",
+    },
+    Defect {
+        id: "conv2d-remainder",
+        title: "`conv2d` with a stride, where height and width leave different remainders",
+        harm: Errors,
+        what: "The backward pass computes one output padding, from the height, and uses it for both.",
+        upstream: &[1212],
+        program: programs::conv2d_remainder::main,
+        prints: &["shape mismatch in add, lhs: [1, 1, 6, 7], rhs: [1, 1, 6, 8]"],
+        right: "a gradient",
+    },
+    Defect {
+        id: "unfold-overlap",
+        title: "`unfold` with windows that overlap or leave gaps has no backward pass",
+        harm: Errors,
+        what: "See [above](#unfold-order): it takes the backward pass of a reshape.",
+        upstream: &[],
+        program: programs::unfold_overlap::main,
+        prints: &["Shape mismatch, got buffer of size 6 which is compatible with shape [4]"],
+        right: "a gradient",
+    },
+    Defect {
+        id: "contiguous-only",
+        title: "Ops that want contiguous operands",
+        harm: Errors,
+        what: "Indexing, sorting and the fused kernels. Some name another op than the one that was called.",
+        upstream: &[],
+        program: programs::contiguous_only::main,
+        prints: &[
+            "index-select only supports contiguous tensors",
+            "index-select only supports contiguous tensors",
+            "sort_last_dim only supports contiguous tensors",
+        ],
+        right: "results",
+    },
+    Defect {
+        id: "matmul-striding",
+        title: "`matmul` of batches that were transposed among themselves",
+        harm: Errors,
+        what: "Two batch dimensions must lie in memory as one.",
+        upstream: &[],
+        program: programs::matmul_striding::main,
+        prints: &["true"],
+        right: "`false`",
+    },
+    Defect {
+        id: "no-f64",
+        title: "Fused norms and `selu` in f64",
+        harm: Errors,
+        what: "A model that holds one cannot be tested in f64 on a CPU. `selu` is for f32 alone.",
+        upstream: &[],
+        program: programs::no_f64::main,
+        prints: &["unsupported dtype for rmsnorm F64", "dtype mismatch in mul, lhs: F64, rhs: F32"],
+        right: "results",
+    },
+    Defect {
+        id: "sdpa-cpu",
+        title: "`sdpa` on a CPU",
+        harm: Errors,
+        what: "It is for Metal.",
+        upstream: &[],
+        program: programs::sdpa_cpu::main,
+        prints: &["SDPA has no cpu impl"],
+        right: "a result",
+    },
+];
