@@ -11,6 +11,8 @@ use super::{
 pub(crate) struct Objective<'a> {
     case: &'a Case,
     pub(crate) weights: Tensor,
+    /// Its value at the case's inputs.
+    here: f64,
 }
 
 /// The slope along one coordinate, and whether the function has a corner there.
@@ -32,7 +34,9 @@ impl<'a> Objective<'a> {
             })
             .collect();
         let weights = Tensor::from_vec(weights, output.dims(), output.device())?;
-        Ok(Self { case, weights: weights.to_dtype(output.dtype())? })
+        let weights = weights.to_dtype(output.dtype())?;
+        let here = weighted(output, &weights)?;
+        Ok(Self { case, weights, here })
     }
 
     pub(crate) fn of(&self, operands: &[Tensor]) -> Result<Tensor> {
@@ -43,12 +47,6 @@ impl<'a> Objective<'a> {
     pub(crate) fn transposed(&self, operands: &[Tensor], (a, b): (usize, usize)) -> Result<Tensor> {
         let weights = self.weights.transpose(a, b)?.contiguous()?;
         ((self.case.f)(operands)?.transpose(a, b)? * weights)?.sum_all()
-    }
-
-    /// In f64 whatever the case computes in: the sum over outputs adds no rounding.
-    fn value(&self, operands: &[Tensor]) -> Result<f64> {
-        let outputs = values(&(self.case.f)(operands)?)?;
-        Ok(outputs.iter().zip(values(&self.weights)?).map(|(y, w)| y * w).sum())
     }
 
     pub(crate) fn slopes(&self, inputs: &[Tensor], operand: usize) -> Result<Vec<Slope>> {
@@ -88,11 +86,10 @@ impl<'a> Objective<'a> {
         let at = |step: f64| {
             let mut operands = inputs.to_vec();
             move_by(step, &mut operands)?;
-            self.value(&operands)
+            weighted(&(self.case.f)(&operands)?, &self.weights)
         };
-        let here = self.value(inputs)?;
         let sides = |step: f64| -> Result<(f64, f64)> {
-            Ok(((here - at(-step)?) / step, (at(step)? - here) / step))
+            Ok(((self.here - at(-step)?) / step, (at(step)? - self.here) / step))
         };
         let step = if self.case.single_precision { 1e-2 } else { 1e-5 };
         let (left, right) = sides(step)?;
@@ -109,4 +106,10 @@ impl<'a> Objective<'a> {
 
 fn like(tensor: &Tensor, values: Vec<f64>) -> Result<Tensor> {
     Tensor::from_vec(values, tensor.shape(), tensor.device())?.to_dtype(tensor.dtype())
+}
+
+/// In f64 whatever the case computes in: the sum over outputs adds no rounding.
+fn weighted(outputs: &Tensor, weights: &Tensor) -> Result<f64> {
+    let outputs = values(outputs)?;
+    Ok(outputs.iter().zip(values(weights)?).map(|(y, w)| y * w).sum())
 }
