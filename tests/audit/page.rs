@@ -136,18 +136,14 @@ fn section(defect: &Defect, audited: &[Audited]) -> String {
             format!(" Upstream: {}.", links.join(", "))
         }
     };
-    let prints: Vec<String> = defect.prints.iter().map(|line| format!("`{line}`")).collect();
-    let prints = match &prints[..] {
-        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
-        _ => prints.concat(),
-    };
     let belongs = |known: Option<&Known>| known.is_some_and(|known| known.defect == defect.id);
     let mut parts = vec![
         format!("<a id=\"{}\"></a>", defect.id),
         format!("### {}", defect.title),
         wrapped(&format!("{}{upstream}", defect.what)),
         format!("```rust\n{}\n```", defect.source()),
-        wrapped(&format!("It prints {prints}; right would be {}.", defect.right)),
+        format!("It prints\n\n```text\n{}\n```", defect.printed().join("\n")),
+        wrapped(&format!("Right would be {}.", defect.right)),
     ];
     parts.extend(table(audited, belongs));
     parts.join("\n\n")
@@ -236,7 +232,7 @@ fn conditions(examined: &Examined, seen: &[(Condition, Outcome)]) -> String {
 
 /// An error's text may hold whole layouts.
 fn shortened(detail: &str) -> String {
-    match detail.char_indices().nth(150) {
+    match detail.char_indices().nth(220) {
         Some((end, _)) => format!("{} ..", &detail[..end]),
         None => detail.to_owned(),
     }

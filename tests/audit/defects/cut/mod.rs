@@ -16,6 +16,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3011, 3752],
         program: programs::layer_norm::main,
         prints: &["false false"],
+        prints_unchecked: None,
         right: "`true true`",
     },
     Defect {
@@ -26,6 +27,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[2168],
         program: programs::rms_norm::main,
         prints: &["false false"],
+        prints_unchecked: None,
         right: "`true true`",
     },
     Defect {
@@ -36,6 +38,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3569],
         program: programs::softmax_last_dim::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`",
     },
     Defect {
@@ -46,6 +49,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3568, 3612],
         program: programs::rope::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`",
     },
     Defect {
@@ -57,6 +61,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::attention_kernels::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`",
     },
     Defect {
@@ -68,6 +73,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::written_into::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`, or an error",
     },
     Defect {
@@ -79,6 +85,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::detached_caches::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`, or an error",
     },
     Defect {
@@ -90,6 +97,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::quantized_matmul::main,
         prints: &["false"],
+        prints_unchecked: None,
         right: "`true`, or an error",
     },
 ];

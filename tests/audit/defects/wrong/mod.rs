@@ -14,13 +14,15 @@ pub(super) const DEFECTS: &[Defect] = &[
                of the left-hand side into one matrix whenever they lie one after the other in memory, and does not ask \
                whether their rows do. `Linear::forward` takes this path for any 3-D or 4-D input that is not \
                contiguous: `x.transpose(1, 2)?.apply(&linear)?`, as an MLP-Mixer has it, gives wrong numbers. \
-               `broadcast_matmul` copies, and is right.",
+               The gradients are \
+               those of the right function. `broadcast_matmul` copies, and is right.",
         upstream: &[3758],
         program: programs::linear_layout::main,
         prints: &[
             "[[[0.0, 2.0], [1.0, 3.0]], [[2.0, 4.0], [3.0, 5.0]]]",
             "[[[0.0, 2.0], [1.0, 3.0]], [[4.0, 6.0], [5.0, 7.0]]]",
         ],
+        prints_unchecked: None,
         right: "twice the second line: the layer is the identity",
     },
     Defect {
@@ -32,6 +34,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3836],
         program: programs::conv1d_kernel_layout::main,
         prints: &["[[[21.0], [43.0]]]", "[[[31.0], [42.0]]]"],
+        prints_unchecked: None,
         right: "twice the second line",
     },
     Defect {
@@ -48,6 +51,7 @@ pub(super) const DEFECTS: &[Defect] = &[
             "[[[1.0], [10.0]], [[10.0], [100.0]]]",
             "[[[31.0], [42.0]], [[3100.0], [4200.0]]]",
         ],
+        prints_unchecked: None,
         right: "`[[[1.0], [10.0]], [[100.0], [1000.0]]]` and `[[[301.0], [402.0]], [[3010.0], [4020.0]]]`",
     },
     Defect {
@@ -59,6 +63,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3758],
         program: programs::conv_transpose1d_batch::main,
         prints: &["[[[0.0, 1.0], [2.0, 3.0]], [[2.0, 3.0], [4.0, 5.0]]]"],
+        prints_unchecked: None,
         right: "`[[[0.0, 1.0], [2.0, 3.0]], [[4.0, 5.0], [6.0, 7.0]]]`: the kernel is the identity",
     },
     Defect {
@@ -71,6 +76,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::flash_attn_layout::main,
         prints: &["[0.5, 0.5, 1.0, 0.0]"],
+        prints_unchecked: None,
         right: "`[1.0, 0.0, 1.0, 0.0]`: both queries are the first key",
     },
     Defect {
@@ -83,6 +89,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::max_pool_scale::main,
         prints: &["[0.0, 0.0, 0.0, 0.25]"],
+        prints_unchecked: None,
         right: "`[0.0, 0.0, 0.0, 1.0]`",
     },
     Defect {
@@ -94,6 +101,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::pool_remainder::main,
         prints: &["[0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25]"],
+        prints_unchecked: None,
         right: "`[0.25, 0.25, 0.0, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0]`",
     },
     Defect {
@@ -105,6 +113,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::scatter_init::main,
         prints: &["[[1.0, 1.0, 1.0]]"],
+        prints_unchecked: None,
         right: "`[[0.0, 1.0, 1.0]]`",
     },
     Defect {
@@ -116,6 +125,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::scatter_add_init::main,
         prints: &["[[0.0, 0.0, 1.0]]"],
+        prints_unchecked: None,
         right: "`[[1.0, 1.0, 1.0]]`",
     },
     Defect {
@@ -128,6 +138,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[3507],
         program: programs::upsample_overwrites::main,
         prints: &["[4.0]", "[14.0]"],
+        prints_unchecked: None,
         right: "twice `[14.0]`",
     },
     Defect {
@@ -139,6 +150,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::unfold_order::main,
         prints: &["[[1.0, 2.0], [3.0, 4.0]]"],
+        prints_unchecked: None,
         right: "`[[1.0, 3.0], [2.0, 4.0]]`",
     },
     Defect {
@@ -150,6 +162,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::ties::main,
         prints: &["[1.0, 1.0, 0.0]"],
+        prints_unchecked: None,
         right: "`[0.5, 0.5, 0.0]`, or 1 for one of the two",
     },
     Defect {
@@ -161,6 +174,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::in_place::main,
         prints: &["[3.0, 3.0]"],
+        prints_unchecked: None,
         right: "`[0.0, 0.0]`, or an error",
     },
     Defect {
@@ -171,6 +185,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::set_before_backward::main,
         prints: &["[20.0, 20.0]"],
+        prints_unchecked: None,
         right: "`[2.0, 4.0]`, or an error",
     },
     Defect {
@@ -182,6 +197,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[2561],
         program: programs::bce_logits::main,
         prints: &["NaN"],
+        prints_unchecked: None,
         right: "`0.0000000020611537`",
     },
     Defect {
@@ -192,6 +208,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::pow_negative::main,
         prints: &["[NaN]"],
+        prints_unchecked: None,
         right: "`[4.0]`",
     },
     Defect {
@@ -202,6 +219,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::norm_at_zero::main,
         prints: &["[NaN, NaN]", "[NaN, NaN]"],
+        prints_unchecked: None,
         right: "twice `[0.0, 0.0]`",
     },
     Defect {
@@ -212,6 +230,7 @@ pub(super) const DEFECTS: &[Defect] = &[
         upstream: &[],
         program: programs::mish_large::main,
         prints: &["[NaN]"],
+        prints_unchecked: None,
         right: "`[1.0]`",
     },
 ];
