@@ -2,6 +2,7 @@
 
 mod corpus;
 mod hygiene;
+mod models;
 #[cfg(feature = "proptest")]
 mod property;
 #[cfg(feature = "seed-candle")]
