@@ -9,10 +9,10 @@ mod models;
 use std::{fs, path::Path, process::ExitCode};
 
 use candle_core::Tensor;
-use candling::Seed;
+use candling::{Seed, check::GradientVerdict};
 use models::{
     Model,
-    gradients::{Flow, flows, one_row},
+    gradients::{Flows, one_row},
     slope::slopes,
 };
 
@@ -85,9 +85,10 @@ fn changes(old: &str, new: &str) -> String {
 
 fn gradients() -> anyhow::Result<String> {
     let mut lines = vec![
-        "| model | variables | cut | with a gradient | a right one | with one row | no backward pass |"
+        "| model | variables | cut | zero | unused | with a gradient | a right one | with a gradient, one row | \
+         candling names | the source has |"
             .to_owned(),
-        "|---|---|---|---|---|---|---|".to_owned(),
+        "|---|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     for model in models::models() {
         lines.push(gradients_of(&model)?);
@@ -97,21 +98,24 @@ fn gradients() -> anyhow::Result<String> {
 
 fn gradients_of(model: &Model) -> anyhow::Result<String> {
     let (learner, batch) = (model.learner)(SEED)?;
-    let flows_of = flows(&learner, &batch)?;
-    let with = |of: &[(String, Flow)], flow| of.iter().filter(|(_, f)| *f == flow).count();
+    let flows = Flows::of(&learner, &batch)?;
     let right = slopes(&learner, &batch)?.iter().filter(|(_, right)| *right).count();
-    let alone = flows(&learner, &one_row(&batch)?)?;
-    let ops: Vec<String> = model.cuts.iter().map(|op| format!("`{op}`")).collect();
-    Ok(format!(
-        "| {} | {} | {} | {} | {} | {} | {} |",
-        model.name,
-        flows_of.len(),
-        with(&flows_of, Flow::Cut),
-        with(&flows_of, Flow::Flows),
+    let one_row = Flows::of(&learner, &one_row(&batch)?)?;
+    let code = |names: &[&str]| match names {
+        [] => "-".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    let cells = [
+        flows.verdicts.len(),
+        flows.count(GradientVerdict::Cut),
+        flows.count(GradientVerdict::Zero),
+        flows.count(GradientVerdict::Unused),
+        flows.count(GradientVerdict::Flows),
         right,
-        with(&alone, Flow::Flows),
-        ops.join(", "),
-    ))
+        one_row.count(GradientVerdict::Flows),
+    ];
+    let cells = cells.map(|count| count.to_string()).join(" | ");
+    Ok(format!("| {} | {cells} | {} | {} |", model.name, code(&flows.named), code(model.cuts)))
 }
 
 /// How far the logits after a sequence passed token by token are from those of one pass over all of it.

@@ -1,9 +1,16 @@
 //! The models are what the other tests take them for.
 
 use candle_core::{DType, Result, Tensor};
-use candling::{Batch, Learner, Seed};
+use candling::{Batch, Learner, Seed, check::GradientVerdict};
 
-use super::{Kind, Model, READ_FROM, Step, build::TOKENS, models, tokens};
+use super::{
+    Kind, Model, READ_FROM, Step,
+    build::TOKENS,
+    gradients::{Flows, one_row},
+    models,
+    slope::slopes,
+    tokens,
+};
 
 const SEED: Seed = Seed::new(1);
 /// What f32 rounding leaves of two ways to compute the same, with room.
@@ -154,6 +161,77 @@ fn the_models_are_at_least_fourteen_of_every_kind() {
     let of = |kind| models().iter().filter(|model| model.kind == kind).count();
     let all = [Kind::Decoder, Kind::Encoder, Kind::EncoderDecoder, Kind::Vision];
     assert!(all.into_iter().all(|kind| of(kind) >= 2) && models().len() >= 14);
+}
+
+/// The counts in `docs/findings.md`; with one row, fewer tensors are strided, and more of candle's norms take their
+/// fused way.
+#[test]
+fn candle_cuts_most_gradients() -> candling::Result<()> {
+    let mut lines = Vec::new();
+    // 150 variables cut, each moved to tell it from an unused one, at a quarter of a second.
+    for model in models().iter().filter(|model| model.name != "convnext") {
+        let (learner, batch) = (model.learner)(SEED)?;
+        let mut line = format!("{:11}{:2}:", model.name, learner.variables().len());
+        for batch in [&batch, &one_row(&batch)?] {
+            let flows = Flows::of(&learner, batch)?;
+            let [cut, zero, unused, arrived] = [
+                GradientVerdict::Cut,
+                GradientVerdict::Zero,
+                GradientVerdict::Unused,
+                GradientVerdict::Flows,
+            ]
+            .map(|verdict| flows.count(verdict));
+            line += &format!("  {cut:2} {zero} {unused} {arrived:2} {}", flows.named.join(" "));
+        }
+        lines.push(line);
+    }
+    insta::assert_snapshot!(lines.join("\n"), @"
+    llama      21:  20 0 0  1 ? RmsNorm  20 0 0  1 ? RmsNorm
+    mistral    21:   8 0 0 13 RmsNorm rope softmax_last_dim  20 0 0  1 RmsNorm
+    phi        33:  31 0 0  2 LayerNorm  31 0 0  2 LayerNorm
+    phi3       15:   4 0 0 11 RmsNorm  14 0 0  1 RmsNorm
+    qwen2      26:  25 0 0  1 RmsNorm  25 0 0  1 RmsNorm
+    qwen3      25:  24 0 0  1 RmsNorm  24 0 0  1 RmsNorm
+    gemma      20:   4 0 0 16 rope softmax_last_dim   4 0 0 16 rope softmax_last_dim
+    gemma2     24:   4 0 0 20 rope softmax_last_dim   4 0 0 20 rope softmax_last_dim
+    gemma3     28:  12 0 0 16 ? RmsNorm  12 0 0 16 ? RmsNorm
+    stable_lm  26:  12 0 0 14 LayerNorm rope softmax_last_dim  25 0 0  1 LayerNorm
+    starcoder2 35:  16 0 0 19 LayerNorm rope softmax_last_dim  34 0 0  1 LayerNorm
+    mamba      22:  21 0 0  1 RmsNorm  21 0 0  1 RmsNorm
+    bert       43:  41 0 0  2 LayerNorm  41 0 0  2 LayerNorm
+    distilbert 41:  39 0 0  2 LayerNorm  39 0 0  2 LayerNorm
+    modernbert 18:   0 0 0 18    0 0 0 18 
+    t5 encoder 21:   5 0 0 16 ? rope softmax_last_dim   5 0 0 16 ? rope softmax_last_dim
+    t5         47:  16 0 0 31 ? RmsNorm rope softmax_last_dim  16 0 0 31 ? RmsNorm rope softmax_last_dim
+    whisper    88:  87 0 0  1 LayerNorm  87 0 0  1 LayerNorm
+    vit        40:  16 2 0 22 ? LayerNorm rope softmax_last_dim  38 0 0  2 LayerNorm
+    ");
+    Ok(())
+}
+
+/// Rotary embeddings cut queries and keys, but values come from the same matrix: it has a gradient, and a wrong one.
+#[test]
+fn a_gradient_that_arrives_may_be_wrong() -> candling::Result<()> {
+    let all = models();
+    let model = all.iter().find(|model| model.name == "modernbert").expect("it is in the table");
+    let (learner, batch) = (model.learner)(SEED)?;
+    let slopes = slopes(&learner, &batch)?;
+    assert_eq!(slopes.len(), learner.variables().len());
+    let wrong: Vec<&str> =
+        slopes.iter().filter(|(_, right)| !right).map(|(name, _)| name.as_str()).collect();
+    insta::assert_snapshot!(wrong.join("\n"), @"
+    model.embeddings.norm.weight
+    model.embeddings.tok_embeddings.weight
+    model.layers.0.attn.Wo.weight
+    model.layers.0.attn.Wqkv.weight
+    model.layers.0.attn_norm.weight
+    model.layers.0.mlp.Wi.weight
+    model.layers.0.mlp.Wo.weight
+    model.layers.0.mlp_norm.weight
+    model.layers.1.attn.Wqkv.weight
+    model.layers.1.attn_norm.weight
+    ");
+    Ok(())
 }
 
 /// The lists of operations were read in one version's sources: another version has to be read again.

@@ -1,45 +1,51 @@
-//! What the backward pass of candle leaves each variable of a model.
+//! What `assert_gradients_flow!` says of a model's variables.
 
-use candle_core::{DType, Result, Tensor};
-use candling::{Batch, Learner, Seed};
+use candle_core::{Result, Tensor};
+use candling::{
+    Batch, Cause, Failure, Learner,
+    check::{GradientVerdict, GradientsFlow},
+};
 
-use super::slope::{moved, number};
-
-/// What becomes of one variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
-    /// It has a gradient.
-    Flows,
-    /// It has a gradient, of zeros alone, although it moves the loss.
-    Zero,
-    /// It has none, although it moves the loss.
-    Cut,
-    /// It does not move the loss.
-    Unused,
+/// The verdicts on all variables, and the operations that the failure's text names as the ones that cut.
+pub(crate) struct Flows {
+    pub(crate) verdicts: Vec<GradientVerdict>,
+    pub(crate) named: Vec<&'static str>,
 }
 
-/// Every variable, sorted by name.
-pub(crate) fn flows(learner: &Learner<'_>, batch: &Batch) -> candling::Result<Vec<(String, Flow)>> {
-    let loss = learner.loss(batch)?;
-    let gradients = loss.backward()?;
-    let before = number(&loss)?;
-    let flow = |name: &str, var: &candle_core::Var| -> candling::Result<Flow> {
-        let size = match gradients.get(var) {
-            Some(gradient) => Some(number(&gradient.abs()?.sum_all()?)?),
-            None => None,
+impl Flows {
+    pub(crate) fn of(learner: &Learner<'_>, batch: &Batch) -> candling::Result<Self> {
+        let named = match GradientsFlow::new().check(learner, batch) {
+            Ok(_) => Vec::new(),
+            Err(failure) => operations(&failure),
         };
-        if size.is_some_and(|size| size > 0.0) {
-            return Ok(Flow::Flows);
+        // What is cut or unused is what is counted here, not what is wrong with the model.
+        let counted = [Cause::GradientCut, Cause::VariableUnused];
+        let lenient = counted.into_iter().fold(GradientsFlow::new(), GradientsFlow::allow);
+        let report = lenient.check(learner, batch)?;
+        let verdicts = report.variables.iter().map(|variable| variable.verdict).collect();
+        Ok(Self { verdicts, named })
+    }
+
+    pub(crate) fn count(&self, verdict: GradientVerdict) -> usize {
+        self.verdicts.iter().filter(|v| **v == verdict).count()
+    }
+}
+
+/// A `?` stands for a finding that names none.
+fn operations(failure: &Failure) -> Vec<&'static str> {
+    const KNOWN: [&str; 4] = ["LayerNorm", "RmsNorm", "softmax_last_dim", "rope"];
+    let mut named = Vec::new();
+    for finding in failure.findings().iter().filter(|f| f.cause() == Cause::GradientCut) {
+        let of_this = KNOWN.iter().filter(|operation| finding.evidence().contains(**operation));
+        let before = named.len();
+        named.extend(of_this);
+        if named.len() == before {
+            named.push("?");
         }
-        let noise = Seed::new(0).normal(name, var.dims(), DType::F32, var.device())?;
-        let after = moved(learner, batch, var, &noise, 0.1)?;
-        Ok(match ((after - before).abs() < 1e-5 * before.abs(), size) {
-            (true, _) => Flow::Unused,
-            (false, Some(_)) => Flow::Zero,
-            (false, None) => Flow::Cut,
-        })
-    };
-    learner.variables().iter().map(|(name, var)| Ok((name.clone(), flow(name, var)?))).collect()
+    }
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 /// The first row of a batch.
