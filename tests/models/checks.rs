@@ -171,8 +171,7 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
     // 150 variables cut, each moved to tell it from an unused one, at a quarter of a second.
     for model in models().iter().filter(|model| model.name != "convnext") {
         let (learner, batch) = (model.learner)(SEED)?;
-        let mut line = format!("{:11}{:2}:", model.name, learner.variables().len());
-        for batch in [&batch, &one_row(&batch)?] {
+        let counts = |batch: &Batch| -> candling::Result<String> {
             let flows = Flows::of(&learner, batch)?;
             let [cut, zero, unused, arrived] = [
                 GradientVerdict::Cut,
@@ -181,30 +180,75 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
                 GradientVerdict::Flows,
             ]
             .map(|verdict| flows.count(verdict));
-            line += &format!("  {cut:2} {zero} {unused} {arrived:2} {}", flows.named.join(" "));
-        }
-        lines.push(line);
+            let named = match flows.named.as_slice() {
+                [] => "nothing".to_owned(),
+                named => named.join(" "),
+            };
+            Ok(format!("{cut:2} cut {zero} zero {unused} unused {arrived:2} flow, said: {named}"))
+        };
+        let all = learner.variables().len();
+        lines.push(format!("{}, {all} variables, has {}", model.name, model.cuts.join(" ")));
+        lines.push(format!("  two rows: {}", counts(&batch)?));
+        lines.push(format!("  one row:  {}", counts(&one_row(&batch)?)?));
     }
     insta::assert_snapshot!(lines.join("\n"), @"
-    llama      21:  20 0 0  1 ? RmsNorm  20 0 0  1 ? RmsNorm
-    mistral    21:   8 0 0 13 RmsNorm rope softmax_last_dim  20 0 0  1 RmsNorm
-    phi        33:  31 0 0  2 LayerNorm  31 0 0  2 LayerNorm
-    phi3       15:   4 0 0 11 RmsNorm  14 0 0  1 RmsNorm
-    qwen2      26:  25 0 0  1 RmsNorm  25 0 0  1 RmsNorm
-    qwen3      25:  24 0 0  1 RmsNorm  24 0 0  1 RmsNorm
-    gemma      20:   4 0 0 16 rope softmax_last_dim   4 0 0 16 rope softmax_last_dim
-    gemma2     24:   4 0 0 20 rope softmax_last_dim   4 0 0 20 rope softmax_last_dim
-    gemma3     28:  12 0 0 16 ? RmsNorm  12 0 0 16 ? RmsNorm
-    stable_lm  26:  12 0 0 14 LayerNorm rope softmax_last_dim  25 0 0  1 LayerNorm
-    starcoder2 35:  16 0 0 19 LayerNorm rope softmax_last_dim  34 0 0  1 LayerNorm
-    mamba      22:  21 0 0  1 RmsNorm  21 0 0  1 RmsNorm
-    bert       43:  41 0 0  2 LayerNorm  41 0 0  2 LayerNorm
-    distilbert 41:  39 0 0  2 LayerNorm  39 0 0  2 LayerNorm
-    modernbert 18:   0 0 0 18    0 0 0 18 
-    t5 encoder 21:   5 0 0 16 ? rope softmax_last_dim   5 0 0 16 ? rope softmax_last_dim
-    t5         47:  16 0 0 31 ? RmsNorm rope softmax_last_dim  16 0 0 31 ? RmsNorm rope softmax_last_dim
-    whisper    88:  87 0 0  1 LayerNorm  87 0 0  1 LayerNorm
-    vit        40:  16 2 0 22 ? LayerNorm rope softmax_last_dim  38 0 0  2 LayerNorm
+    llama, 21 variables, has RmsNorm::forward rope softmax_last_dim
+      two rows: 20 cut 0 zero 0 unused  1 flow, said: ? RmsNorm
+      one row:  20 cut 0 zero 0 unused  1 flow, said: ? RmsNorm
+    mistral, 21 variables, has RmsNorm::forward rope softmax_last_dim
+      two rows:  8 cut 0 zero 0 unused 13 flow, said: RmsNorm rope softmax_last_dim
+      one row:  20 cut 0 zero 0 unused  1 flow, said: RmsNorm
+    phi, 33 variables, has LayerNorm::forward rope softmax_last_dim
+      two rows: 31 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      one row:  31 cut 0 zero 0 unused  2 flow, said: LayerNorm
+    phi3, 15 variables, has RmsNorm::forward rope softmax_last_dim
+      two rows:  4 cut 0 zero 0 unused 11 flow, said: RmsNorm
+      one row:  14 cut 0 zero 0 unused  1 flow, said: RmsNorm
+    qwen2, 26 variables, has RmsNorm::forward rope softmax_last_dim
+      two rows: 25 cut 0 zero 0 unused  1 flow, said: RmsNorm
+      one row:  25 cut 0 zero 0 unused  1 flow, said: RmsNorm
+    qwen3, 25 variables, has RmsNorm::forward rope ConcatKvCache::append flash_attn
+      two rows: 24 cut 0 zero 0 unused  1 flow, said: RmsNorm
+      one row:  24 cut 0 zero 0 unused  1 flow, said: RmsNorm
+    gemma, 20 variables, has rope softmax_last_dim
+      two rows:  4 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
+      one row:   4 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
+    gemma2, 24 variables, has rope softmax_last_dim
+      two rows:  4 cut 0 zero 0 unused 20 flow, said: rope softmax_last_dim
+      one row:   4 cut 0 zero 0 unused 20 flow, said: rope softmax_last_dim
+    gemma3, 28 variables, has rope KvCache::append RotatingKvCache::append softmax_last_dim
+      two rows: 12 cut 0 zero 0 unused 16 flow, said: ? RmsNorm
+      one row:  12 cut 0 zero 0 unused 16 flow, said: ? RmsNorm
+    stable_lm, 26 variables, has LayerNorm::forward softmax_last_dim
+      two rows: 12 cut 0 zero 0 unused 14 flow, said: LayerNorm rope softmax_last_dim
+      one row:  25 cut 0 zero 0 unused  1 flow, said: LayerNorm
+    starcoder2, 35 variables, has LayerNorm::forward softmax_last_dim
+      two rows: 16 cut 0 zero 0 unused 19 flow, said: LayerNorm rope softmax_last_dim
+      one row:  34 cut 0 zero 0 unused  1 flow, said: LayerNorm
+    mamba, 22 variables, has RmsNorm::forward
+      two rows: 21 cut 0 zero 0 unused  1 flow, said: RmsNorm
+      one row:  21 cut 0 zero 0 unused  1 flow, said: RmsNorm
+    bert, 43 variables, has LayerNorm::forward
+      two rows: 41 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      one row:  41 cut 0 zero 0 unused  2 flow, said: LayerNorm
+    distilbert, 41 variables, has LayerNorm::forward
+      two rows: 39 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      one row:  39 cut 0 zero 0 unused  2 flow, said: LayerNorm
+    modernbert, 18 variables, has rope
+      two rows:  0 cut 0 zero 0 unused 18 flow, said: nothing
+      one row:   0 cut 0 zero 0 unused 18 flow, said: nothing
+    t5 encoder, 21 variables, has softmax_last_dim
+      two rows:  5 cut 0 zero 0 unused 16 flow, said: ? rope softmax_last_dim
+      one row:   5 cut 0 zero 0 unused 16 flow, said: ? rope softmax_last_dim
+    t5, 47 variables, has softmax_last_dim
+      two rows: 16 cut 0 zero 0 unused 31 flow, said: ? RmsNorm rope softmax_last_dim
+      one row:  16 cut 0 zero 0 unused 31 flow, said: ? RmsNorm rope softmax_last_dim
+    whisper, 88 variables, has LayerNorm::forward softmax_last_dim
+      two rows: 87 cut 0 zero 0 unused  1 flow, said: LayerNorm
+      one row:  87 cut 0 zero 0 unused  1 flow, said: LayerNorm
+    vit, 40 variables, has LayerNorm::forward softmax_last_dim
+      two rows: 16 cut 2 zero 0 unused 22 flow, said: ? LayerNorm rope softmax_last_dim
+      one row:  38 cut 0 zero 0 unused  2 flow, said: LayerNorm
     ");
     Ok(())
 }
@@ -217,6 +261,13 @@ fn a_gradient_that_arrives_may_be_wrong() -> candling::Result<()> {
     let (learner, batch) = (model.learner)(SEED)?;
     let slopes = slopes(&learner, &batch)?;
     assert_eq!(slopes.len(), learner.variables().len());
+    let gradients = learner.loss(&batch)?.backward()?;
+    for (_, qkv) in learner.variables().iter().filter(|(name, _)| name.ends_with("Wqkv.weight")) {
+        let thirds = gradients.get(qkv).expect("it has one").abs()?.chunk(3, 0)?;
+        let arrived = thirds.iter().map(|third| third.max_all()?.to_scalar::<f32>());
+        let arrived = arrived.collect::<Result<Vec<_>>>()?;
+        assert!(arrived[0] == 0.0 && arrived[1] == 0.0 && arrived[2] > 0.0, "{arrived:?}");
+    }
     let wrong: Vec<&str> =
         slopes.iter().filter(|(_, right)| !right).map(|(name, _)| name.as_str()).collect();
     insta::assert_snapshot!(wrong.join("\n"), @"

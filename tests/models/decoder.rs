@@ -18,8 +18,7 @@ pub(super) const NARROW: usize = 2;
 pub(super) trait Decoder: Sized + 'static {
     const WEIGHTS: Weights = Weights::Hinted;
 
-    /// The model; of two tokens, those with more than `window` between them do not see each other, where the model knows
-    /// such a window.
+    /// The model; where it knows an attention window, tokens more than `window` apart do not see each other.
     fn load(vb: VarBuilder<'static>, window: usize) -> Result<Self>;
 
     /// The logits after the last of these tokens, with `offset` tokens in the cache: `[batch, .., vocabulary]`.

@@ -14,115 +14,51 @@ use super::{
     decoder::{self, Decoder, NARROW, WIDE},
 };
 
+const fn decoder<D: Decoder>(name: &'static str, cuts: &'static [&'static str]) -> Model {
+    Model {
+        name,
+        kind: Kind::Decoder,
+        learner: decoder::learner::<D>,
+        step: Some(decoder::step::<D, WIDE>),
+        narrow_step: None,
+        positions: None,
+        cuts,
+    }
+}
+
+/// With an attention window.
+const fn windowed<D: Decoder>(name: &'static str, cuts: &'static [&'static str]) -> Model {
+    Model { narrow_step: Some(decoder::step::<D, NARROW>), ..decoder::<D>(name, cuts) }
+}
+
 pub(super) const MODELS: &[Model] = &[
+    decoder::<Llama>("llama", &["RmsNorm::forward", "rope", "softmax_last_dim"]),
+    windowed::<mistral::Model>("mistral", &["RmsNorm::forward", "rope", "softmax_last_dim"]),
+    decoder::<phi::Model>("phi", &["LayerNorm::forward", "rope", "softmax_last_dim"]),
+    decoder::<phi3::Model>("phi3", &["RmsNorm::forward", "rope", "softmax_last_dim"]),
     Model {
-        name: "llama",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<Llama>,
-        step: Some(decoder::step::<Llama, WIDE>),
-        narrow_step: None,
-        positions: None,
-        cuts: &["RmsNorm::forward", "rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "mistral",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<mistral::Model>,
-        step: Some(decoder::step::<mistral::Model, WIDE>),
-        narrow_step: Some(decoder::step::<mistral::Model, NARROW>),
-        positions: None,
-        cuts: &["RmsNorm::forward", "rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "phi",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<phi::Model>,
-        step: Some(decoder::step::<phi::Model, WIDE>),
-        narrow_step: None,
-        positions: None,
-        cuts: &["LayerNorm::forward", "rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "phi3",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<phi3::Model>,
-        step: Some(decoder::step::<phi3::Model, WIDE>),
-        narrow_step: None,
-        positions: None,
-        cuts: &["RmsNorm::forward", "rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "qwen2",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<qwen2::ModelForCausalLM>,
-        step: Some(decoder::step::<qwen2::ModelForCausalLM, WIDE>),
-        narrow_step: Some(decoder::step::<qwen2::ModelForCausalLM, NARROW>),
         positions: Some(qwen2_positions),
-        cuts: &["RmsNorm::forward", "rope", "softmax_last_dim"],
+        ..windowed::<qwen2::ModelForCausalLM>(
+            "qwen2",
+            &["RmsNorm::forward", "rope", "softmax_last_dim"],
+        )
     },
     Model {
-        name: "qwen3",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<qwen3::ModelForCausalLM>,
-        step: Some(decoder::step::<qwen3::ModelForCausalLM, WIDE>),
-        narrow_step: None,
         positions: Some(qwen3_positions),
-        cuts: &["RmsNorm::forward", "rope", "ConcatKvCache::append", "flash_attn"],
+        ..decoder::<qwen3::ModelForCausalLM>(
+            "qwen3",
+            &["RmsNorm::forward", "rope", "ConcatKvCache::append", "flash_attn"],
+        )
     },
-    Model {
-        name: "gemma",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<gemma::Model>,
-        step: Some(decoder::step::<gemma::Model, WIDE>),
-        narrow_step: None,
-        positions: None,
-        cuts: &["rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "gemma2",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<gemma2::Model>,
-        step: Some(decoder::step::<gemma2::Model, WIDE>),
-        narrow_step: Some(decoder::step::<gemma2::Model, NARROW>),
-        positions: None,
-        cuts: &["rope", "softmax_last_dim"],
-    },
-    Model {
-        name: "gemma3",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<gemma3::Model>,
-        step: Some(decoder::step::<gemma3::Model, WIDE>),
-        narrow_step: Some(decoder::step::<gemma3::Model, NARROW>),
-        positions: None,
-        cuts: &["rope", "KvCache::append", "RotatingKvCache::append", "softmax_last_dim"],
-    },
-    Model {
-        name: "stable_lm",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<StableLm>,
-        step: Some(decoder::step::<StableLm, WIDE>),
-        narrow_step: None,
-        positions: None,
-        cuts: &["LayerNorm::forward", "softmax_last_dim"],
-    },
-    Model {
-        name: "starcoder2",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<starcoder2::Model>,
-        step: Some(decoder::step::<starcoder2::Model, WIDE>),
-        narrow_step: Some(decoder::step::<starcoder2::Model, NARROW>),
-        positions: None,
-        cuts: &["LayerNorm::forward", "softmax_last_dim"],
-    },
-    Model {
-        name: "mamba",
-        kind: Kind::Decoder,
-        learner: decoder::learner::<Mamba>,
-        step: Some(decoder::step::<Mamba, WIDE>),
-        narrow_step: None,
-        positions: Some(mamba_positions),
-        cuts: &["RmsNorm::forward"],
-    },
+    decoder::<gemma::Model>("gemma", &["rope", "softmax_last_dim"]),
+    windowed::<gemma2::Model>("gemma2", &["rope", "softmax_last_dim"]),
+    windowed::<gemma3::Model>(
+        "gemma3",
+        &["rope", "KvCache::append", "RotatingKvCache::append", "softmax_last_dim"],
+    ),
+    decoder::<StableLm>("stable_lm", &["LayerNorm::forward", "softmax_last_dim"]),
+    windowed::<starcoder2::Model>("starcoder2", &["LayerNorm::forward", "softmax_last_dim"]),
+    Model { positions: Some(mamba_positions), ..decoder::<Mamba>("mamba", &["RmsNorm::forward"]) },
 ];
 
 /// Each model reads of it what it knows.
@@ -166,10 +102,8 @@ fn settings_with<const N: usize>(window: usize, changes: [(&str, Value); N]) -> 
 
 /// Models whose `forward` takes the ids and the offset, and whose cache can be cleared.
 macro_rules! decoder {
-    ($model:ty, $weights:ident, |$vb:ident, $window:ident| $load:expr) => {
+    ($model:ty, |$vb:ident, $window:ident| $load:expr) => {
         impl Decoder for $model {
-            const WEIGHTS: Weights = Weights::$weights;
-
             fn load($vb: VarBuilder<'static>, $window: usize) -> Result<Self> {
                 $load
             }
@@ -186,41 +120,37 @@ macro_rules! decoder {
     };
 }
 
-decoder!(mistral::Model, Hinted, |vb, window| mistral::Model::new(
-    &config(from_value(settings(window)))?,
-    vb
-));
-decoder!(phi3::Model, Hinted, |vb, window| {
+decoder!(mistral::Model, |vb, window| {
+    mistral::Model::new(&config(from_value(settings(window)))?, vb)
+});
+decoder!(phi3::Model, |vb, window| {
     phi3::Model::new(
         &config(from_value(settings_with(window, [("partial_rotary_factor", json!(null))])))?,
         vb,
     )
 });
-decoder!(qwen2::ModelForCausalLM, Hinted, |vb, window| {
-    qwen2::ModelForCausalLM::new(&config(from_value(settings(window)))?, vb)
+decoder!(qwen2::ModelForCausalLM, |vb, window| {
+    let changes = [("use_sliding_window", json!(true))];
+    qwen2::ModelForCausalLM::new(&config(from_value(settings_with(window, changes)))?, vb)
 });
-decoder!(qwen3::ModelForCausalLM, Hinted, |vb, window| {
+decoder!(qwen3::ModelForCausalLM, |vb, window| {
     qwen3::ModelForCausalLM::new(&config(from_value(settings(window)))?, vb)
 });
 // The norms of the Gemma family scale by one plus their weight: the zeros candle makes are what is meant.
-decoder!(gemma::Model, Hinted, |vb, window| {
+decoder!(gemma::Model, |vb, window| {
     gemma::Model::new(
         false,
         &config(from_value(settings_with(window, [("hidden_act", json!("gelu"))])))?,
         vb,
     )
 });
-decoder!(gemma2::Model, Hinted, |vb, window| gemma2::Model::new(
-    false,
-    &config(from_value(gelu(window)))?,
-    vb
-));
-decoder!(gemma3::Model, Hinted, |vb, window| gemma3::Model::new(
-    false,
-    &config(from_value(gelu(window)))?,
-    vb
-));
-decoder!(starcoder2::Model, Hinted, |vb, window| {
+decoder!(gemma2::Model, |vb, window| {
+    gemma2::Model::new(false, &config(from_value(gelu(window)))?, vb)
+});
+decoder!(gemma3::Model, |vb, window| {
+    gemma3::Model::new(false, &config(from_value(gelu(window)))?, vb)
+});
+decoder!(starcoder2::Model, |vb, window| {
     starcoder2::Model::new(
         &config(from_value(settings_with(window, [("hidden_act", json!("gelu"))])))?,
         vb,
