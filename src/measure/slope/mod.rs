@@ -119,6 +119,9 @@ pub(crate) struct Slopes<'o> {
 /// Rounding moves the two sides of a difference independently, each by perhaps twice what a few nudges showed.
 const ROUNDINGS: f64 = 4.0;
 
+/// A step is looked along in so many parts for jumps.
+const PARTS: usize = 16;
+
 impl<'o> Slopes<'o> {
     /// Measures how much of the objective is rounding, by moving each tensor by at most its last bit.
     pub(crate) fn new(objective: &'o mut dyn Objective, fineness: Fineness) -> Result<Self> {
@@ -171,7 +174,7 @@ impl<'o> Slopes<'o> {
             }
         } else if agreeing.is_none() {
             Agreement::Unclear
-        } else if rung.central.abs() <= rung.rounding && self.moves_far_off(slot, direction)? {
+        } else if self.is_staircase(slot, direction, rung.central, &rungs)? {
             Agreement::Staircase
         } else {
             Agreement::Differs
@@ -179,12 +182,44 @@ impl<'o> Slopes<'o> {
         Ok(Comparison { agreement, analytic, numeric: rung.central, allowed, step: rung.step })
     }
 
-    /// Whether a step of the tensor's own size moves the function, where a short one does not.
-    fn moves_far_off(&mut self, slot: usize, direction: &Direction) -> Result<bool> {
-        let own = &self.objective.slots()[slot].value;
-        let far = direction.moved(own, 1.0)?;
-        self.evaluations += 1;
-        Ok((self.objective.value(slot, &far)? - self.base).abs() > ROUNDINGS * self.rounding)
+    /// Whether the function goes in jumps: flat on every short step and not on one of the tensor's own size, or flat on
+    /// most of the way along one of the steps and not on the rest.
+    fn is_staircase(
+        &mut self,
+        slot: usize,
+        direction: &Direction,
+        slope: f64,
+        rungs: &[Rung],
+    ) -> Result<bool> {
+        let own = self.objective.slots()[slot].value.clone();
+        let noise = ROUNDINGS * self.rounding;
+        // Flat on the longest step, where rounding weighs least.
+        if slope.abs() <= rungs[0].rounding {
+            self.evaluations += 1;
+            let far = self.objective.value(slot, &direction.moved(&own, 1.0)?)?;
+            return Ok((far - self.base).abs() > noise);
+        }
+        let is_flat_at =
+            |rung: &Rung| rung.central.abs() <= rung.rounding && slope.abs() > 4.0 * rung.rounding;
+        if rungs.iter().any(is_flat_at) {
+            return Ok(true);
+        }
+        for rung in rungs.iter().rev() {
+            let (mut flat, mut way, mut last) = (0, 0.0, self.base);
+            for part in 1..=PARTS {
+                let there = direction.moved(&own, rung.step * part as f64 / PARTS as f64)?;
+                let value = self.objective.value(slot, &there)?;
+                let change = (value - last).abs();
+                flat += usize::from(change <= noise);
+                way += change;
+                last = value;
+            }
+            self.evaluations += PARTS;
+            if 2 * flat >= PARTS && way > 2.0 * PARTS as f64 * noise {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The slope along a direction at one step, by central differences.
