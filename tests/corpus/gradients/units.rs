@@ -100,11 +100,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         id: "D7h",
         group: GROUP,
-        bug: "a sigmoid code of an autoencoder whose encoder is fed pixels of 0 to 255",
+        bug: "a sigmoid layer that is fed pixels of 0 to 255",
         cause: Cause::InputNotScaled,
         assertion: UnitsAlive,
-        buggy: |seed| code_of_pixels(seed, 1.0),
-        clean: |seed| code_of_pixels(seed, 1.0 / 255.0),
+        buggy: |seed| pixels(seed, 1.0),
+        clean: |seed| pixels(seed, 1.0 / 255.0),
         missed_today: None,
     },
 ];
@@ -280,15 +280,13 @@ fn experts(seed: Seed, buggy: bool) -> Result<Subject> {
     Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
 }
 
-fn code_of_pixels(seed: Seed, scale: f64) -> Result<Subject> {
+fn pixels(seed: Seed, scale: f64) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let (encode, decode) = (linear(64, 24, vb.pp("encode"))?, linear(24, 64, vb.pp("decode"))?);
+    let (first, head) = (linear(64, 24, vb.pp("first"))?, linear(24, 4, vb.pp("head"))?);
     let forward = move |x: &Tensor| {
-        let code = ops::sigmoid(&encode.forward(&(x.flatten_from(1)? * scale)?)?)?;
-        decode.forward(&code)
+        head.forward(&ops::sigmoid(&first.forward(&(x.flatten_from(1)? * scale)?)?)?)
     };
-    let pixels = seed.uniform("x", 0.0..256.0, (ROWS, 1, 8, 8), DType::F32, CPU)?.floor()?;
-    let y = (pixels.flatten_from(1)? / 255.0)?;
-    let learner = Learner::new(&vars, forward, loss::mse);
-    Ok(Subject::new(learner, (pixels, y)))
+    let x = seed.uniform("x", 0.0..256.0, (ROWS, 1, 8, 8), DType::F32, CPU)?.floor()?;
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, (x, data::labels(4)?)))
 }

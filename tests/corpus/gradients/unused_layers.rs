@@ -195,15 +195,18 @@ fn gated_depth(seed: Seed, buggy: bool) -> Result<Subject> {
         })
         .collect::<candle_core::Result<Vec<_>>>()?;
     let side = Mlp::new(&[6, 16, 16], Tensor::relu, vb.pp("side"))?;
-    let gate = vb.get_with_hints(1, "side.gate", Init::Const(0.0))?;
+    let gate = match buggy {
+        true => None,
+        false => Some(vb.get_with_hints(1, "side.gate", Init::Const(0.0))?),
+    };
     let head = linear(16, 4, vb.pp("head"))?;
     let forward = move |x: &Tensor| {
         let beside = side.forward(x)?;
-        let mut x = first.forward(x)?;
-        x = match buggy {
-            true => (x + (beside * 0.0)?.broadcast_add(&gate)?)?,
-            false => (x + beside.broadcast_mul(&gate)?)?,
+        let beside = match &gate {
+            None => (beside * 0.0)?,
+            Some(gate) => beside.broadcast_mul(gate)?,
         };
+        let mut x = (first.forward(x)? + beside)?;
         for (inner, gate) in &blocks {
             x = (&x + inner.forward(&x)?.tanh()?.broadcast_mul(gate)?)?;
         }
