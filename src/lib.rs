@@ -103,6 +103,7 @@ mod seed;
 #[cfg(feature = "proptest")]
 mod strategies;
 mod tolerance;
+mod trace;
 mod variables;
 mod verdict;
 
@@ -124,6 +125,7 @@ pub use seed::Seed;
 #[cfg(feature = "seed-candle")]
 pub use seed::SeededCandle;
 pub use tolerance::Tolerance;
+pub use trace::{Layer, Trace, tap};
 pub use variables::{Snapshot, Variables, set_constant, set_with};
 pub use verdict::{Cause, Failure, FailureKind, Finding};
 

@@ -3,12 +3,15 @@
 //! Every options type has `new()`, a setter for each option, and `check(..)`, which returns a report or a
 //! [`Failure`](crate::Failure). The macro of the same name takes the same options by the setters' names.
 
+mod arguments;
 mod call;
+mod gradients;
 mod healthy;
 mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use gradients::{GradientVerdict, GradientsFlow, GradientsFlowReport, VariableGradient};
 pub use healthy::{Healthy, HealthyReport};
 pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,

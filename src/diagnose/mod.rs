@@ -3,6 +3,7 @@
 
 mod data;
 mod experiments;
+pub(crate) mod graph_end;
 mod loss_misuse;
 mod not_finite;
 mod output;

@@ -7,7 +7,7 @@ use crate::{
     Cause, Finding, Result,
     learner::DEFAULT_LEARNING_RATE,
     measure::{effect, training::moved_since, values::norm},
-    verdict::{count, number},
+    verdict::{count, listed, number},
 };
 
 /// Steps this many times as large move whatever a step can move: the smallest relative step of a half-precision
@@ -219,14 +219,4 @@ fn moved_by_one_step(case: &Case<'_, '_>, learning_rate: f64) -> Result<Option<V
     let moved = moved_since(case.before)?;
     case.before.restore()?;
     Ok(Some(moved))
-}
-
-/// The first names, and how many more.
-fn listed(names: &[&str]) -> String {
-    const SHOWN: usize = 4;
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

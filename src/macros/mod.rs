@@ -1,6 +1,7 @@
 //! Every exported macro. All have one grammar, and one private helper that knows it:
 //! subjects, then `option = value` pairs, then a format string with its arguments.
 
+mod gradients;
 mod tensors;
 mod training;
 

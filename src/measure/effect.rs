@@ -2,8 +2,11 @@
 
 use candle_core::{Tensor, Var};
 
-use super::values::{norm, same_bits, scalar};
-use crate::{Batch, Failure, Learner, Result, Seed};
+use super::{
+    noise::{nudged, spread},
+    values::{norm, same_bits, scalar},
+};
+use crate::{Batch, Failure, Learner, Result, Seed, learner::Evaluation};
 
 /// What moving one variable did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +14,8 @@ pub(crate) struct Effect {
     pub(crate) on_output: bool,
     /// By how much the loss moved.
     pub(crate) on_loss: f64,
+    /// By how much the output's element that moved most moved.
+    pub(crate) largest: f64,
 }
 
 impl Effect {
@@ -19,48 +24,98 @@ impl Effect {
     }
 }
 
-/// Moves `var` in a random direction and compares output and loss, bit for bit, with those at its own value.
-///
-/// The step is of the variable's own size: a small one can hide behind a ReLU, an argmax, or rounding. `None` where two
-/// calls at one value differ already, so that a difference would prove nothing.
+/// A learner on a batch, as it is before anything is moved.
+pub(crate) struct Still<'s, 'a> {
+    learner: &'s Learner<'a>,
+    batch: &'s Batch,
+    train: bool,
+    base: Evaluation,
+}
+
+impl<'s, 'a> Still<'s, 'a> {
+    /// `None` where two evaluations at one value differ already, so that a difference would prove nothing.
+    pub(crate) fn new(
+        learner: &'s Learner<'a>,
+        batch: &'s Batch,
+        train: bool,
+    ) -> Result<Option<Self>> {
+        let base = learner.evaluate(batch, train)?;
+        let again = learner.evaluate(batch, train)?;
+        let same = same_outputs(&base, &again)? && same_bits(&base.loss, &again.loss)?;
+        Ok(same.then_some(Self { learner, batch, train, base }))
+    }
+
+    /// Moves `var` in a random direction and compares output and loss, bit for bit, with those at its own value.
+    ///
+    /// The step is of the variable's own size: a small one can hide behind a ReLU, an argmax, or rounding.
+    pub(crate) fn moving(&self, name: &str, var: &Var) -> Result<Effect> {
+        self.moving_by(name, var, 1.0)
+    }
+
+    /// As [`moving`](Self::moving), by a share of the variable's own size.
+    pub(crate) fn moving_by(&self, name: &str, var: &Var, share: f64) -> Result<Effect> {
+        let own = var.as_tensor().copy()?;
+        let set = |value: &Tensor| {
+            var.set(value)
+                .map_err(|e| Failure::from_candle(&format!("setting variable `{name}`"), e))
+        };
+        set(&moved(name, &own, share)?)?;
+        let there = self.learner.evaluate(self.batch, self.train);
+        set(&own)?;
+        self.compared(&there?)
+    }
+
+    /// What moving every variable by at most its last bit does: the part of an effect that is rounding.
+    pub(crate) fn rounding(&self) -> Result<Effect> {
+        let mut kept = Vec::new();
+        for (name, var) in self.learner.trainable() {
+            let own = var.as_tensor().copy()?;
+            var.set(&nudged(&own, Seed::new(0), name)?)?;
+            kept.push((var, own));
+        }
+        let there = self.learner.evaluate(self.batch, self.train);
+        for (var, own) in kept {
+            var.set(&own)?;
+        }
+        self.compared(&there?)
+    }
+
+    fn compared(&self, there: &Evaluation) -> Result<Effect> {
+        Ok(Effect {
+            on_output: !same_outputs(&self.base, there)?,
+            on_loss: match same_bits(&self.base.loss, &there.loss)? {
+                true => 0.0,
+                false => (scalar(&there.loss)? - scalar(&self.base.loss)?).abs(),
+            },
+            largest: match (&self.base.output, &there.output) {
+                (Some(a), Some(b)) if a.dims() == b.dims() => spread(a, b)?.0,
+                _ => 0.0,
+            },
+        })
+    }
+}
+
+fn same_outputs(a: &Evaluation, b: &Evaluation) -> candle_core::Result<bool> {
+    match (&a.output, &b.output) {
+        (Some(a), Some(b)) => same_bits(a, b),
+        _ => Ok(true),
+    }
+}
+
+/// What moving `var` does in evaluation mode; see [`Still`].
 pub(crate) fn of_variable(
     learner: &Learner<'_>,
     batch: &Batch,
     name: &str,
     var: &Var,
 ) -> Result<Option<Effect>> {
-    let base = learner.evaluate(batch, false)?;
-    let again = learner.evaluate(batch, false)?;
-    let same = |a: &Option<Tensor>, b: &Option<Tensor>| -> candle_core::Result<bool> {
-        match (a, b) {
-            (Some(a), Some(b)) => same_bits(a, b),
-            _ => Ok(true),
-        }
-    };
-    if !same(&base.output, &again.output)? || !same_bits(&base.loss, &again.loss)? {
-        return Ok(None);
-    }
-    let own = var.as_tensor().copy()?;
-    let set = |value: &Tensor| {
-        var.set(value).map_err(|e| Failure::from_candle(&format!("setting variable `{name}`"), e))
-    };
-    set(&moved(name, &own)?)?;
-    let there = learner.evaluate(batch, false);
-    set(&own)?;
-    let there = there?;
-    Ok(Some(Effect {
-        on_output: !same(&base.output, &there.output)?,
-        on_loss: match same_bits(&base.loss, &there.loss)? {
-            true => 0.0,
-            false => (scalar(&there.loss)? - scalar(&base.loss)?).abs(),
-        },
-    }))
+    Still::new(learner, batch, false)?.map(|still| still.moving(name, var)).transpose()
 }
 
 /// The value plus a random direction of the same root mean square, or of 0.1 where the value is near zero.
-fn moved(name: &str, own: &Tensor) -> Result<Tensor> {
+fn moved(name: &str, own: &Tensor, share: f64) -> Result<Tensor> {
     let size = norm(own)? / (own.elem_count().max(1) as f64).sqrt();
     let size = if size.is_finite() { size.max(0.1) } else { 0.1 };
     let direction = Seed::new(0).normal(name, own.shape(), own.dtype(), own.device())?;
-    Ok((own + (direction * size)?)?)
+    Ok((own + (direction * (size * share))?)?)
 }

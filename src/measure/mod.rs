@@ -1,10 +1,14 @@
 //! Facts: what is so, in numbers. No threshold, no message, no macro lives here.
 
 pub(crate) mod accuracy;
+pub(crate) mod activity;
+pub(crate) mod backward;
 pub(crate) mod blind_loss;
 pub(crate) mod compare;
 pub(crate) mod effect;
 pub(crate) mod formula;
+pub(crate) mod gradients;
+pub(crate) mod graph;
 pub(crate) mod noise;
 pub(crate) mod rows;
 pub(crate) mod scan;

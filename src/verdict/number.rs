@@ -45,6 +45,16 @@ pub(crate) fn count(n: usize, singular: &str) -> String {
     }
 }
 
+/// The first names, and how many more.
+pub(crate) fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 4;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

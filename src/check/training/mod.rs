@@ -1,6 +1,5 @@
 //! Assertions that train.
 
-mod arguments;
 mod attempt;
 mod input_blind;
 mod overfits_batch;

@@ -1,6 +1,7 @@
 use std::panic::Location;
 
-use super::{arguments, attempt::Attempt, input_blind, wording};
+use super::{attempt::Attempt, input_blind, wording};
+use crate::check::arguments;
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::call,

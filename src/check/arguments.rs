@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The learner has variables that may train, and its frozen prefixes name some.
-pub(super) fn learner(learner: &Learner<'_>) -> Result<()> {
+pub(crate) fn learner(learner: &Learner<'_>) -> Result<()> {
     if learner.variables().is_empty() {
         return Err(Failure::not_run("the learner has no variables to train")
             .finding(Finding::possible(
@@ -35,7 +35,7 @@ pub(super) fn learner(learner: &Learner<'_>) -> Result<()> {
 }
 
 /// Every input member has rows, as many as the others, finite values, and the device of the variables.
-pub(super) fn batch(learner: &Learner<'_>, batch: &Batch) -> Result<()> {
+pub(crate) fn batch(learner: &Learner<'_>, batch: &Batch) -> Result<()> {
     if learner.owns_data() {
         return Ok(());
     }
@@ -130,7 +130,7 @@ fn one_device<'v>(
 }
 
 /// The first evaluation gave an output with a row for each target, and a loss that is one number of a float dtype.
-pub(super) fn evaluation(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
+pub(crate) fn evaluation(batch: &Batch, evaluation: &Evaluation) -> Result<()> {
     if let (Some(output), Some(target)) = (&evaluation.output, batch.target()) {
         if output.rank() == 0 {
             return Err(Failure::not_run(

@@ -1,0 +1,422 @@
+use std::{fmt, panic::Location};
+
+use super::{
+    judged::{Judged, Judgement},
+    table::{GradientVerdict, VariableGradient, table},
+};
+use crate::{
+    Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
+    check::{arguments, call},
+    diagnose::graph_end::{self, Seen, State},
+    measure::{
+        gradients,
+        graph::{Graph, operation},
+        values::to_f64_vec,
+    },
+    verdict::{count, listed, number},
+};
+
+/// Every variable that is not frozen gets a gradient: finite, not zero, and of a sane size beside the others.
+///
+/// candle's optimizers skip a variable without a gradient in silence, and some of candle's operations
+/// (`LayerNorm::forward`, `RmsNorm::forward`, `softmax_last_dim`, `rope`) drop it in silence. This check runs one backward
+/// pass from the learner's loss and gives every variable a [`GradientVerdict`]. A variable without a gradient is moved: if
+/// the result changes, the gradient was *cut*, and the message brackets the operation that cut it; if nothing changes,
+/// neither on this batch nor on eight others of its shape, the variable is *unused*.
+///
+/// # What must hold
+///
+/// - A gradient arrives, and it is finite.
+/// - It is not exactly zero, unless the result does not depend on the variable beyond rounding, and stays so: gates that
+///   begin at zero (LoRA, a zeroed head, ReZero) are looked at again after four steps.
+/// - Moving a weight by its own size changes the loss (the product of the norms of gradient and weight) by at least 1e-5
+///   of what moving the most telling weight does. For bias-free ReLU networks that product is the same for all layers.
+/// - The gradients together are at most 1,000 times as large as the variables.
+///
+/// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to,
+/// rows of an embedding that are not looked up, the key bias of an attention and a bias before a norm, whose gradients are
+/// zero but for rounding. Rounding is measured on this model, by moving every variable by its last bit.
+///
+/// The pass runs in training mode. Every variable gets its value back. A passing check costs one forward and one backward
+/// pass.
+///
+/// # Errors
+///
+/// [`Violated`](crate::FailureKind::Violated) with a table of all variables; `NotRun` for a batch or a learner that cannot
+/// be used, or where a closure or the backward pass returns an error.
+///
+/// # Examples
+///
+/// ```
+/// use candling::{check::GradientsFlow, prelude::*};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let l1 = candle_nn::linear(4, 8, vb.pp("l1"))?;
+/// let norm = candle_nn::layer_norm(8, 1e-5, vb.pp("norm"))?;
+/// let l2 = candle_nn::linear(8, 3, vb.pp("l2"))?;
+/// let x = Seed::new(1).normal("x", (6, 4), DType::F32, &Device::Cpu)?;
+/// let y = Seed::new(1).tokens("y", 3, 6, &Device::Cpu)?;
+///
+/// // candle's own LayerNorm::forward ends the graph:
+/// let cut = Learner::new(&vars, |x| l2.forward(&norm.forward(&l1.forward(x)?)?), loss::cross_entropy);
+/// let failure = GradientsFlow::new().check(&cut, (&x, &y)).unwrap_err();
+/// assert_eq!(failure.cause(), Some(Cause::GradientCut));
+///
+/// let slow = |x: &Tensor| candle_nn::ops::layer_norm_slow(x, norm.weight(), norm.bias().unwrap(), 1e-5);
+/// let flows = Learner::new(&vars, |x| l2.forward(&slow(&l1.forward(x)?)?), loss::cross_entropy);
+/// let report = GradientsFlow::new().check(&flows, (&x, &y))?;
+/// assert_eq!(report.variables.len(), 6);
+/// # candling::Result::Ok(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "an options type does nothing until `check` is called"]
+pub struct GradientsFlow {
+    allowed: Vec<Cause>,
+}
+
+/// What a passed [`GradientsFlow`] measured. `Display` is the table of all variables.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GradientsFlowReport {
+    /// Every variable that may train, in the order the model made them.
+    pub variables: Vec<VariableGradient>,
+    /// The loss of the pass.
+    pub loss: f64,
+}
+
+impl fmt::Display for GradientsFlowReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&table(&self.variables))
+    }
+}
+
+impl GradientsFlow {
+    /// No cause allowed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Does not fail for this cause: it is intended here.
+    pub fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
+    }
+
+    /// Runs one backward pass of `learner` on `batch`: `(&x, &y)`, or `()` for a learner from [`Learner::from_loss`].
+    ///
+    /// # Errors
+    ///
+    /// See [`GradientsFlow`].
+    #[track_caller]
+    pub fn check(
+        &self,
+        learner: &Learner<'_>,
+        batch: impl Into<Batch>,
+    ) -> Result<GradientsFlowReport> {
+        let (batch, location) = (batch.into(), Location::caller());
+        call::run("gradients_flow", location, || self.run(learner, &batch))
+    }
+
+    fn run(&self, learner: &Learner<'_>, batch: &Batch) -> Result<GradientsFlowReport> {
+        arguments::learner(learner)?;
+        arguments::batch(learner, batch)?;
+        let _guard = Snapshot::take(learner.variables())?.guard();
+        let first = learner.evaluate(batch, true)?;
+        arguments::evaluation(batch, &first)?;
+        let pass = gradients::of_evaluation(learner, first)?;
+        let judgement = Judgement::of(learner, batch, pass)?;
+
+        let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
+        let variables = rows(&judgement);
+        if findings.is_empty() {
+            let loss = to_f64_vec(&judgement.pass.evaluation.loss)?;
+            return Ok(GradientsFlowReport {
+                variables,
+                loss: loss.first().copied().unwrap_or(f64::NAN),
+            });
+        }
+        let wrong = variables.iter().filter(|variable| !variable.verdict.is_fine()).count();
+        let headline = format!(
+            "{} of {} {} not get the gradient {} should",
+            wrong,
+            count(variables.len(), "variable"),
+            if wrong == 1 { "does" } else { "do" },
+            if wrong == 1 { "it" } else { "they" },
+        );
+        Err(Failure::violated(headline)
+            .fact("gradients", table(&variables))
+            .with_findings(findings))
+    }
+}
+
+/// The rows of the table.
+fn rows(judgement: &Judgement<'_, '_>) -> Vec<VariableGradient> {
+    let row = |variable: &Judged| VariableGradient {
+        name: variable.name.clone(),
+        dims: variable.var.dims().to_vec(),
+        verdict: variable.verdict,
+        norm: variable.arrived.map(|arrived| arrived.norm),
+        size: variable.size,
+    };
+    judgement.variables.iter().map(row).collect()
+}
+
+fn findings(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    found.extend(not_finite(judgement)?);
+    found.extend(cut(judgement)?);
+    found.extend(unused(judgement));
+    found.extend(zero(judgement)?);
+    found.extend(out_of_scale(judgement)?);
+    Ok(found)
+}
+
+fn names<'j>(variables: &[&'j Judged]) -> Vec<&'j str> {
+    variables.iter().map(|variable| variable.name.as_str()).collect()
+}
+
+fn cut(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    let all = judgement.variables.len();
+    let tracked = |tensor: Option<&candle_core::Tensor>| tensor.is_some_and(|t| t.track_op());
+    let evaluation = &judgement.pass.evaluation;
+    let missing = judgement.variables.iter().filter(|v| v.arrived.is_none()).count();
+    if missing == all && tracked(evaluation.output.as_ref()) && !evaluation.loss.track_op() {
+        return Ok(vec![Finding::confirmed(
+            Cause::LossDetached,
+            "the output carries a graph and the loss does not: no variable gets a gradient",
+        )]);
+    }
+    let cut = judgement.named(GradientVerdict::Cut);
+    if !cut.is_empty() {
+        let seen: Vec<Seen<'_>> = (judgement.variables.iter())
+            .map(|variable| Seen {
+                name: &variable.name,
+                var: &variable.var,
+                state: match variable.verdict {
+                    GradientVerdict::Cut => State::Cut,
+                    GradientVerdict::Unused | GradientVerdict::Unknown | GradientVerdict::Idle => {
+                        State::Aside
+                    }
+                    _ => State::Flows,
+                },
+            })
+            .collect();
+        let effects = cut.iter().filter_map(|variable| variable.effect);
+        let largest = effects.map(|effect| effect.on_loss).fold(0.0, f64::max);
+        for end in graph_end::ends(&seen, judgement.still.as_ref())? {
+            let evidence = format!(
+                "moving {} changes the result (the loss by up to {}), yet no gradient arrives; the graph ends {}: {}",
+                end.count(all),
+                number(largest),
+                end.bracket,
+                end.operation.evidence(),
+            );
+            found.push(
+                Finding::confirmed(Cause::GradientCut, evidence)
+                    .at(end.place())
+                    .advice_is(end.operation.remedy()),
+            );
+        }
+    }
+    let unknown = judgement.named(GradientVerdict::Unknown);
+    if !unknown.is_empty() {
+        let evidence = format!(
+            "no gradient arrives at {} of {}; two evaluations differ, so whether they matter cannot be told",
+            unknown.len(),
+            count(all, "variable"),
+        );
+        found.push(
+            Finding::possible(Cause::GradientCut, evidence).at(listed(&names(&unknown))).advice_is(
+                "give the learner `Learner::with_modes`, so that it can be looked at without its randomness",
+            ),
+        );
+    }
+    Ok(found)
+}
+
+fn unused(judgement: &Judgement<'_, '_>) -> Option<Finding> {
+    let unused = judgement.named(GradientVerdict::Unused);
+    let all = judgement.variables.len();
+    if unused.is_empty() {
+        return None;
+    }
+    if unused.len() == all {
+        return Some(Finding::confirmed(
+            Cause::VariableUntracked,
+            "moving any of the learner's variables changes nothing: the model computes with other tensors",
+        ));
+    }
+    let elsewhere = match judgement.probes {
+        0 => String::new(),
+        n => format!(", nor does it on {n} other inputs"),
+    };
+    let evidence = format!(
+        "moving {} of {} changes nothing{elsewhere}, and no gradient arrives",
+        unused.len(),
+        count(all, "variable"),
+    );
+    Some(Finding::confirmed(Cause::VariableUnused, evidence).at(listed(&names(&unused))))
+}
+
+fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
+    let zero = judgement.named(GradientVerdict::Zero);
+    let Some(last) = zero.last() else {
+        return Ok(Vec::new());
+    };
+    let place = listed(&names(&zero));
+    let all = judgement.variables.len();
+    if let Some((layer, activity)) = judgement.blocked()?.into_iter().next_back() {
+        let (cause, state) = match activity.dead > 0 {
+            true => (Cause::UnitsDead, "0"),
+            false => (Cause::UnitsSaturated, "at the ends of their range"),
+        };
+        let evidence = format!(
+            "all {} of the {} are {state} on all {}, so {} of {} get a gradient of zeros: {place}",
+            count(activity.units, "unit"),
+            activity.operation,
+            count(activity.samples, "sample"),
+            zero.len(),
+            count(all, "variable"),
+        );
+        return Ok(vec![Finding::confirmed(cause, evidence).at(layer)]);
+    }
+    let matters = zero.iter().filter_map(|variable| variable.effect).any(|effect| effect.any());
+    let constant = |variable: &&Judged| is_constant(variable);
+    let constants: Vec<&Judged> =
+        judgement.variables.iter().filter(|v| v.var.rank() >= 2).filter(constant).collect();
+    if !constants.is_empty() {
+        let evidence = format!(
+            "{} of {} get a gradient of zeros, still after four steps: the entries of {} are all equal",
+            zero.len(),
+            count(all, "variable"),
+            listed(&names(&constants)),
+        );
+        return Ok(vec![Finding::confirmed(Cause::WeightsConstant, evidence).at(place)]);
+    }
+    Ok(vec![match matters {
+        true => Finding::confirmed(
+            Cause::GradientCut,
+            format!(
+                "the gradient of {} of {} is exactly zero, though moving them changes the result: something after `{}` sends zeros back",
+                zero.len(),
+                count(all, "variable"),
+                last.name,
+            ),
+        )
+        .at(place)
+        .advice_is("look for a hand-written backward pass, a clamp, or a product with zero"),
+        false => Finding::confirmed(
+            Cause::VariableUnused,
+            format!(
+                "the gradient of {} of {} is exactly zero, still after four steps, and moving them changes nothing",
+                zero.len(),
+                count(all, "variable"),
+            ),
+        )
+        .at(place)
+        .advice_is("what they compute is multiplied by zero, masked, or passed on by a softmax over one element"),
+    }])
+}
+
+fn is_constant(variable: &Judged) -> bool {
+    let values = to_f64_vec(variable.var.as_tensor()).unwrap_or_default();
+    values.len() > 1 && values.iter().all(|value| *value == values[0])
+}
+
+fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    let all = judgement.variables.len();
+    let vanishing = judgement.named(GradientVerdict::Vanishing);
+    let norms = |of: &[&Judged]| {
+        let norms = of.iter().filter_map(|v| v.arrived).map(|arrived| arrived.norm);
+        norms.fold((f64::INFINITY, 0.0f64), |(low, high), n| (low.min(n), high.max(n)))
+    };
+    if !vanishing.is_empty() {
+        let everyone: Vec<&Judged> = judgement.variables.iter().collect();
+        let place = listed(&names(&vanishing));
+        let blocked = judgement.blocked()?;
+        let evidence = format!(
+            "the gradient of {} of {} is as small as {} where the largest is {}, and no larger after four steps",
+            vanishing.len(),
+            count(all, "variable"),
+            number(norms(&vanishing).0),
+            number(norms(&everyone).1),
+        );
+        found.push(match blocked.last() {
+            Some((layer, activity)) if activity.saturated > 0 => Finding::confirmed(
+                Cause::UnitsSaturated,
+                format!(
+                    "all {} of the {} are at the ends of their range on all {}; {evidence}",
+                    count(activity.units, "unit"),
+                    activity.operation,
+                    count(activity.samples, "sample"),
+                ),
+            )
+            .at(layer),
+            _ => Finding::confirmed(Cause::GradientVanishing, evidence).at(place),
+        });
+    }
+    let exploding = judgement.named(GradientVerdict::Exploding);
+    if !exploding.is_empty() {
+        let ratio = (exploding.iter())
+            .filter_map(|v| Some(v.arrived?.norm / v.size.max(f64::MIN_POSITIVE)))
+            .filter(|ratio| ratio.is_finite())
+            .fold(0.0, f64::max);
+        let evidence = format!(
+            "the gradient of {} of {} is up to {} times as large as the variable itself",
+            exploding.len(),
+            count(all, "variable"),
+            number(ratio),
+        );
+        found.push(
+            Finding::confirmed(Cause::GradientExploding, evidence).at(listed(&names(&exploding))),
+        );
+    }
+    Ok(found)
+}
+
+/// NaN in gradients, or in values that a `relu` hides from the loss, with the place where it began.
+fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
+    let broken = judgement.named(GradientVerdict::NotFinite);
+    if judgement.variables.iter().all(|variable| variable.verdict.is_fine()) {
+        return Ok(None);
+    }
+    let graph = Graph::of(&judgement.pass.evaluation.loss, judgement.learner.variables());
+    let modules = graph.modules();
+    let place = |node: usize| {
+        graph.place(node, &modules).unwrap_or_else(|| "before the first layer".to_owned())
+    };
+    let which = match broken.as_slice() {
+        [] => "candle's `relu` makes 0 of NaN, so the loss does not show it".to_owned(),
+        broken => format!(
+            "the gradient of {} of {} is NaN or infinite ({})",
+            broken.len(),
+            count(judgement.variables.len(), "variable"),
+            listed(&names(broken)),
+        ),
+    };
+    if let Some(node) = graph.first_not_finite()? {
+        let made = match graph.operation(node)? {
+            Some(operation) => format!("in the result of a `{operation}`"),
+            None => "here".to_owned(),
+        };
+        let evidence = format!("the first value that is not finite appears {made}; {which}");
+        return Ok(Some(Finding::confirmed(Cause::NotFinite, evidence).at(place(node))));
+    }
+    if broken.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match operation::singular(&graph)? {
+        Some((node, why)) => Finding::confirmed(
+            Cause::NotFinite,
+            format!("{which}; every value is finite, but {why}"),
+        )
+        .at(place(node)),
+        None => Finding::confirmed(
+            Cause::NotFinite,
+            format!("{which}; every value on the way there is finite"),
+        )
+        .at(format!("the gradient of {}", broken[0].name)),
+    }))
+}

@@ -1,0 +1,8 @@
+//! Assertions on gradients.
+
+mod flow;
+mod judged;
+mod table;
+
+pub use flow::{GradientsFlow, GradientsFlowReport};
+pub use table::{GradientVerdict, VariableGradient};

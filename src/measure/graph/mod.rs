@@ -1,0 +1,153 @@
+//! The autograd graph behind a tensor: its nodes, who consumes whom, and which variables each depends on.
+//!
+//! candle shows a graph's nodes ([`Tensor::sorted_nodes`]) and nothing else: no operation, no operand. Operands are read
+//! off from where the references point (see [`operands`]), operations from their values (see [`operation`]), and names
+//! from the variables (see [`naming`]).
+
+mod naming;
+mod operands;
+pub(crate) mod operation;
+
+use std::collections::HashMap;
+
+use candle_core::{Result, Tensor, TensorId, Var};
+
+use super::scan::non_finite_values;
+
+/// The nodes of a graph that lie between a result and the variables, operands before their consumers.
+///
+/// Constants, integers, and what lies behind an operation without a backward pass are not in it: candle keeps no trace
+/// of them.
+pub(crate) struct Graph {
+    nodes: Vec<Node>,
+    /// The variables the graph was read for, in the order given.
+    variables: Vec<Known>,
+}
+
+/// One value that was computed on the way, or a variable it was computed from.
+pub(crate) struct Node {
+    pub(crate) tensor: Tensor,
+    /// The nodes it was computed from, as far as they are nodes.
+    pub(crate) operands: Vec<usize>,
+    depends_on: Set,
+}
+
+struct Known {
+    name: String,
+    node: Option<usize>,
+}
+
+impl Graph {
+    /// Reads the graph behind `root`. Its cost grows with the square of the number of nodes: about 0.3 s for 3,000.
+    pub(crate) fn of(root: &Tensor, variables: &[(String, Var)]) -> Self {
+        let place: HashMap<TensorId, usize> =
+            variables.iter().enumerate().map(|(at, (_, var))| (var.id(), at)).collect();
+        let mut sorted = root.sorted_nodes();
+        sorted.reverse();
+        let order: HashMap<TensorId, usize> =
+            sorted.iter().enumerate().map(|(at, tensor)| (tensor.id(), at)).collect();
+
+        let mut nodes: Vec<Node> = Vec::with_capacity(sorted.len());
+        let mut known: Vec<Known> =
+            variables.iter().map(|(name, _)| Known { name: name.clone(), node: None }).collect();
+        for (at, tensor) in sorted.iter().enumerate() {
+            let variable = place.get(&tensor.id()).copied();
+            let operands = operands::of(tensor, &order);
+            let mut depends_on = Set::new(variables.len());
+            for operand in &operands {
+                depends_on.extend(&nodes[*operand].depends_on);
+            }
+            if let Some(variable) = variable {
+                depends_on.insert(variable);
+                known[variable].node = Some(at);
+            }
+            nodes.push(Node { tensor: (*tensor).clone(), operands, depends_on });
+        }
+        Self { nodes, variables: known }
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The names of the variables that the graph does not reach, in the order given.
+    pub(crate) fn unreached(&self) -> Vec<&str> {
+        self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
+    }
+
+    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity. A mask
+    /// of minus infinity is no fault as long as nothing makes a NaN of it.
+    pub(crate) fn first_not_finite(&self) -> Result<Option<usize>> {
+        let mut infinite = None;
+        for (at, node) in self.nodes.iter().enumerate() {
+            let found = non_finite_values(&node.tensor)?;
+            if found.nan > 0 {
+                return Ok(Some(at));
+            }
+            if found.count() > 0 {
+                infinite = infinite.or(Some(at));
+            }
+        }
+        Ok(infinite)
+    }
+
+    /// The operation that made a node, where its value tells.
+    pub(crate) fn operation(&self, node: usize) -> Result<Option<&'static str>> {
+        let operands = self.nodes[node].operands.iter().map(|at| &self.nodes[*at].tensor);
+        operation::of(&self.nodes[node].tensor, &operands.collect::<Vec<_>>())
+    }
+
+    /// Whether the node is another node's storage seen in another shape or order.
+    pub(crate) fn is_view(&self, node: usize) -> bool {
+        let storage = storage_of(&self.nodes[node].tensor);
+        let shares = |operand: &usize| storage_of(&self.nodes[*operand].tensor) == storage;
+        self.nodes[node].operands.iter().any(shares)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // From the result down: each node's operands are still held by the list, so that no drop recurses.
+        while self.nodes.pop().is_some() {}
+    }
+}
+
+/// The address of a tensor's storage: views share it.
+fn storage_of(tensor: &Tensor) -> usize {
+    let (storage, _) = tensor.storage_and_layout();
+    std::ptr::from_ref(&*storage).addr()
+}
+
+/// The number of a tensor among all that were ever made: candle shows it in `Debug` alone.
+pub(crate) fn created(id: TensorId) -> usize {
+    let shown = format!("{id:?}");
+    let digits = shown.trim_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().unwrap_or(usize::MAX)
+}
+
+/// A set of variables, a bit each.
+#[derive(Clone)]
+struct Set(Vec<u64>);
+
+impl Set {
+    fn new(size: usize) -> Self {
+        Self(vec![0; size.div_ceil(64)])
+    }
+
+    fn insert(&mut self, at: usize) {
+        self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    fn extend(&mut self, other: &Set) {
+        for (own, other) in self.0.iter_mut().zip(&other.0) {
+            *own |= other;
+        }
+    }
+
+    fn includes(&self, other: &Set) -> bool {
+        self.0.iter().zip(&other.0).all(|(own, other)| own & other == *other)
+    }
+}
+
+#[cfg(test)]
+mod tests;
