@@ -52,6 +52,11 @@ impl Subject {
         Self { learner, batch: batch.into(), loss_below: None, compared: None }
     }
 
+    /// For a learner whose closure owns its data.
+    pub(crate) fn owning(learner: Learner<'static>) -> Self {
+        Self { learner, batch: ().into(), loss_below: None, compared: None }
+    }
+
     pub(crate) fn compared(mut self, actual: Tensor, expected: Tensor) -> Self {
         self.compared = Some((actual, expected));
         self
@@ -79,7 +84,8 @@ impl Assertion {
                     subject.compared.as_ref().expect("an entry for `close` has two tensors");
                 check::Close::new().check(actual, expected).map(drop)
             }
-            Self::GradientsFlow | Self::GradientsCorrect | Self::UnitsAlive => Ok(()),
+            Self::GradientsFlow => check::GradientsFlow::new().check(learner, batch).map(drop),
+            Self::GradientsCorrect | Self::UnitsAlive => Ok(()),
             Self::Healthy => {
                 let mut options = Healthy::new();
                 // It takes no target of the loss: a user leaves that check out of it.

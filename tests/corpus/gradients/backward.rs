@@ -25,7 +25,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| leaky(seed, |x| x.ge(0.0)?.to_dtype(x.dtype())),
         clean: |seed| leaky(seed, |x| x.ge(0.0)?.to_dtype(x.dtype())?.affine(0.9, 0.1)),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F14c",
@@ -45,7 +45,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| gained_head(seed, Gain::Zeros),
         clean: |seed| gained_head(seed, Gain::Summed),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F14e",
@@ -55,7 +55,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| recurrent(seed, true),
         clean: |seed| recurrent(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F14f",
@@ -65,7 +65,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| quick_gelu(seed, |x| quick_gelu_slope(x, 1.720)),
         clean: |seed| quick_gelu(seed, |x| quick_gelu_slope(x, 1.702)),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F14g",
@@ -75,7 +75,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| gained_residual(seed, Gain::Averaged),
         clean: |seed| gained_residual(seed, Gain::Summed),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F14h",
@@ -85,7 +85,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| radial(seed, |x| x.sqr()?.recip()),
         clean: |seed| radial(seed, |x| x.sqr()?.recip()?.neg()),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "M9",
@@ -95,7 +95,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| loss_scale(seed, true),
         clean: |seed| loss_scale(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
 ];
 

@@ -23,7 +23,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| pooled_by_three(seed, true),
         clean: |seed| pooled_by_three(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F12c",
@@ -33,7 +33,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| odd_map(seed, true),
         clean: |seed| odd_map(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F12d",
@@ -43,7 +43,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| convolved_text(seed, true),
         clean: |seed| convolved_text(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F13b",
@@ -53,7 +53,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| widened(seed, true),
         clean: |seed| widened(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F13c",
@@ -63,7 +63,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| windows(seed, true),
         clean: |seed| windows(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F13d",
@@ -73,7 +73,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| messages(seed, true),
         clean: |seed| messages(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
     Entry {
         id: "F13e",
@@ -83,7 +83,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| transposed(seed, true),
         clean: |seed| transposed(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_gradients_correct"),
     },
 ];
 

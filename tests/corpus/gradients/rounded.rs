@@ -96,8 +96,7 @@ fn nearest_code(seed: Seed, buggy: bool) -> Result<Subject> {
     };
     let learner = Learner::from_loss(&vars, loss);
     // 32 codes hold 16 rows only where each finds one of its own.
-    let subject = Subject { compared: None, loss_below: None, learner, batch: ().into() };
-    Ok(subject.loss_below(1.0))
+    Ok(Subject::owning(learner).loss_below(1.0))
 }
 
 fn one_expert(seed: Seed, buggy: bool) -> Result<Subject> {

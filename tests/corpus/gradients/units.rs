@@ -25,7 +25,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| tanh_layers(seed, Init::Randn { mean: 0.0, stdev: 10.0 }),
         clean: |seed| tanh_layers(seed, Init::Randn { mean: 0.0, stdev: 0.25 }),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D3c",
@@ -35,7 +35,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| relu_layers(seed, Init::Randn { mean: 0.0, stdev: 1e-4 }),
         clean: |seed| relu_layers(seed, DEFAULT_KAIMING_NORMAL),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7b",
@@ -45,7 +45,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| convolutions(seed, -10.0),
         clean: |seed| convolutions(seed, 0.0),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7c",
@@ -55,7 +55,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| decoder(seed, -10.0),
         clean: |seed| decoder(seed, 0.0),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7d",
@@ -65,7 +65,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| decibels(seed, true),
         clean: |seed| decibels(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7e",
@@ -75,7 +75,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| highway(seed, -20.0),
         clean: |seed| highway(seed, -2.0),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7f",
@@ -85,7 +85,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| many_rows(seed, Init::Uniform { lo: -10.0, up: 2.0 }),
         clean: |seed| many_rows(seed, Init::Uniform { lo: -1.0, up: 1.0 }),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7g",
@@ -95,7 +95,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| experts(seed, true),
         clean: |seed| experts(seed, false),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
     Entry {
         id: "D7h",
@@ -105,7 +105,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| pixels(seed, 1.0),
         clean: |seed| pixels(seed, 1.0 / 255.0),
-        missed_today: None,
+        missed_today: Some("assert_units_alive"),
     },
 ];
 
