@@ -108,7 +108,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 fn squeezed(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
     let first = ConvNorm::new(1, 8, vb.pp("first"))?;
-    let gate = Mlp::new(&[8, 4, 8], Tensor::relu, vb.pp("gate"))?;
+    let gate = Mlp::new(&[8, 4, 8], Tensor::silu, vb.pp("gate"))?;
     let head = linear(8 * 16, 4, vb.pp("head"))?;
     let forward = move |x: &Tensor, train: bool| {
         let x = first.forward_t(x, train)?.silu()?;

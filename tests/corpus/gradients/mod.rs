@@ -6,6 +6,7 @@ mod cut;
 mod depth;
 mod engine;
 mod fused;
+mod idle;
 mod models;
 mod not_finite;
 mod precision;
@@ -19,6 +20,7 @@ use super::entry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     [
         fused::ENTRIES,
+        idle::ENTRIES,
         cut::ENTRIES,
         rounded::ENTRIES,
         unused::ENTRIES,

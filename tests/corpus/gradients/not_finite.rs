@@ -222,7 +222,7 @@ fn sigmoid_pairs(
     let unit = |x: &Tensor| x.broadcast_div(&(x.sqr()?.sum_keepdim(1)? + 1e-6)?.sqrt()?);
     let forward = move |[a, b]: &[Tensor; 2]| {
         let (a, b) = (unit(&left.forward(a)?)?, unit(&right.forward(b)?)?);
-        (a.matmul(&b.t()?)? * 100.0)? - 10.0
+        a.matmul(&b.t()?)? * 100.0
     };
     let view = |label: &str| seed.normal(label, (ROWS, 6), DType::F32, CPU);
     let pairs = Tensor::eye(ROWS, DType::F32, CPU)?;
