@@ -9,7 +9,56 @@ pub use std::{
     stringify,
 };
 
-use crate::{Failure, check::ShapePattern, env, verdict::Palette};
+use candle_core::Tensor;
+
+use crate::{Failure, Input, check::ShapePattern, env, verdict::Palette};
+
+/// An input or a reference to one, so that `x` and `&x` both work.
+pub trait AsInput {
+    /// The input's own type.
+    type Input: Input;
+
+    /// The input itself.
+    fn as_input(&self) -> &Self::Input;
+}
+
+impl AsInput for Tensor {
+    type Input = Tensor;
+
+    fn as_input(&self) -> &Tensor {
+        self
+    }
+}
+
+impl<const N: usize> AsInput for [Tensor; N] {
+    type Input = [Tensor; N];
+
+    fn as_input(&self) -> &[Tensor; N] {
+        self
+    }
+}
+
+impl<T: AsInput> AsInput for &T {
+    type Input = T::Input;
+
+    fn as_input(&self) -> &T::Input {
+        (**self).as_input()
+    }
+}
+
+/// The input behind any number of references.
+pub fn input<T: AsInput>(input: &T) -> &T::Input {
+    input.as_input()
+}
+
+/// Tells a closure what its argument is.
+pub fn function_of<I, F>(_: &I, f: F) -> F
+where
+    I: Input,
+    F: FnMut(&I) -> candle_core::Result<Tensor>,
+{
+    f
+}
 
 /// Gives the dimensions of `assert_shape!` their type, which an empty list does not have by itself.
 pub fn shape_pattern(dims: &[Option<usize>]) -> ShapePattern {

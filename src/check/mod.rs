@@ -11,7 +11,10 @@ mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
-pub use gradients::{GradientVerdict, GradientsFlow, GradientsFlowReport, VariableGradient};
+pub use gradients::{
+    Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
+    GradientsFlowReport, VariableGradient,
+};
 pub use healthy::{Healthy, HealthyReport};
 pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,

@@ -2,6 +2,7 @@
 //! *possible*.
 
 mod data;
+pub(crate) mod engine;
 mod experiments;
 pub(crate) mod graph_end;
 mod loss_misuse;

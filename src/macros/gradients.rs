@@ -47,3 +47,55 @@ macro_rules! assert_gradients_flow {
         $crate::__assert!(GradientsFlow [reference, value]; $($args)*)
     };
 }
+
+/// Asserts that the backward pass gives the slope of a function, or of a learner's loss, as central differences measure it.
+///
+/// `assert_gradients_correct!(|x| f(x), &x)` judges a function by its inputs, `assert_gradients_correct!(learner, (&x, &y))`
+/// a learner by its variables, with the options of [`check::GradientsCorrect`](crate::check::GradientsCorrect):
+/// `tolerance` (default 1e-6 in f64), `allow`. A function is a closure written in place, or the name of one that can be
+/// called through a reference. Evaluates to [`GradientsCorrectReport`](crate::check::GradientsCorrectReport).
+///
+/// ```
+/// use candling::prelude::*;
+///
+/// let x = Seed::new(1).normal("x", (3, 4), DType::F64, &Device::Cpu)?;
+/// assert_gradients_correct!(|x| x.tanh()?.matmul(&x.t()?), &x, "x * x^T behind a tanh");
+///
+/// let learner = Learner::build(Seed::new(7), DType::F32, &Device::Cpu, |vb| {
+///     let layer = candle_nn::linear(4, 3, vb)?;
+///     Ok(move |x: &Tensor| layer.forward(x)?.silu())
+/// }, loss::cross_entropy)?;
+/// let y = Seed::new(1).tokens("y", 3, 3, &Device::Cpu)?;
+/// let report = assert_gradients_correct!(learner, (&x.to_dtype(DType::F32)?, &y));
+/// assert_eq!(report.dtype, DType::F64); // built again in f64
+/// # candling::Result::Ok(())
+/// ```
+///
+/// candle's `max_pool2d` divides its gradient by the size of the window:
+///
+/// ```should_panic
+/// # use candling::prelude::*;
+/// let x = Seed::new(1).normal("x", (1, 2, 4, 4), DType::F64, &Device::Cpu)?;
+/// assert_gradients_correct!(|x| x.max_pool2d(2), &x);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::GradientsCorrect`](crate::check::GradientsCorrect).
+#[macro_export]
+macro_rules! assert_gradients_correct {
+    (|$($args:tt)*) => {
+        $crate::__assert_function!(GradientsCorrect; |$($args)*)
+    };
+    (move |$($args:tt)*) => {
+        $crate::__assert_function!(GradientsCorrect; move |$($args)*)
+    };
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(GradientsCorrect [reference, value]; $($args)*)
+    };
+}

@@ -43,6 +43,37 @@ macro_rules! __assert {
     };
 }
 
+/// The grammar of an assertion on a function and its input: `f, &x`.
+///
+/// The input is looked at first, so that a closure written in place learns its argument's type from it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert_function {
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_function!($options; $f, $x $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*) => {
+        $crate::__conclude!(
+            $crate::__of_function!($options; $f, $x $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __of_function {
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)*) => {
+        match $crate::__private::input(&$x) {
+            input => $crate::check::$options::new()$(.$name($value))*
+                .check($crate::__private::function_of(input, $f), input),
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __subject {

@@ -12,6 +12,7 @@ pub(crate) mod graph;
 pub(crate) mod noise;
 pub(crate) mod rows;
 pub(crate) mod scan;
+pub(crate) mod slope;
 pub(crate) mod stack;
 pub(crate) mod training;
 pub(crate) mod travel;

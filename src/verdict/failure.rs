@@ -169,6 +169,11 @@ impl Failure {
         render::text(&self.0, palette)
     }
 
+    /// What candle said, where an error of candle's is behind this; else the headline.
+    pub(crate) fn source_text(&self) -> String {
+        self.0.source.as_deref().map_or_else(|| self.0.headline.clone(), message_of)
+    }
+
     /// The facts of another failure after those of this one.
     pub(crate) fn facts_of(mut self, other: &Failure) -> Self {
         self.0.facts.extend(other.0.facts.iter().cloned());

@@ -1,8 +1,11 @@
 //! Assertions on gradients.
 
+mod compared;
+mod correct;
 mod flow;
 mod judged;
 mod table;
 
+pub use correct::{Differentiated, GradientsCorrect, GradientsCorrectReport};
 pub use flow::{GradientsFlow, GradientsFlowReport};
 pub use table::{GradientVerdict, VariableGradient};

@@ -70,6 +70,11 @@ impl Graph {
         &self.nodes
     }
 
+    /// Whether the node was computed from the variable at this place of the list given.
+    pub(crate) fn depends(&self, node: usize, variable: usize) -> bool {
+        self.nodes[node].depends_on.contains(variable)
+    }
+
     /// The names of the variables that the graph does not reach, in the order given.
     pub(crate) fn unreached(&self) -> Vec<&str> {
         self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
@@ -136,6 +141,10 @@ impl Set {
 
     fn insert(&mut self, at: usize) {
         self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    fn contains(&self, at: usize) -> bool {
+        self.0[at / 64] & (1 << (at % 64)) != 0
     }
 
     fn extend(&mut self, other: &Set) {

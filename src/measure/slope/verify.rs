@@ -1,0 +1,144 @@
+//! Every tensor of an objective, compared along enough directions.
+
+use candle_core::DType;
+
+use super::{Agreement, Comparison, Direction, Entry, Fineness, Objective, Slopes, bisect};
+use crate::{Result, Seed};
+
+/// What was found of one tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Compared {
+    pub(crate) name: String,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) agreement: Agreement,
+    /// Along the direction that decided.
+    pub(crate) comparison: Comparison,
+    /// The gradient's error as a share of what it was compared with.
+    pub(crate) error: f64,
+    /// By what the gradient is the slope throughout, where it is the slope times a factor.
+    pub(crate) factor: Option<f64>,
+    /// The entry with the largest error, where the gradient is wrong.
+    pub(crate) entry: Option<Entry>,
+    /// Whether a backward pass gave it a gradient at all.
+    pub(crate) arrived: bool,
+}
+
+/// Two directions with one factor, to so many digits: then it is the factor of all entries.
+const SAME_FACTOR: f64 = 1e-3;
+
+/// Points nearby that are looked at where the first one leaves a question open.
+const OTHER_POINTS: u64 = 2;
+
+/// Compares the gradient of every tensor with the slopes, and counts the evaluations that took.
+///
+/// A tensor whose comparison is hidden by kinks is compared again at points nearby. In f32 so is one that differs, and it
+/// is wrong only where it differs at all of them: a step long enough to be seen there crosses many kinks.
+pub(crate) fn verify(
+    objective: &mut dyn Objective,
+    fineness: Fineness,
+) -> Result<(Vec<Compared>, usize)> {
+    let is_coarse = objective.dtype() != DType::F64;
+    let (mut compared, mut evaluations) = at_point(objective, fineness, None, 0)?;
+    for seed in 1..=OTHER_POINTS {
+        let open = |slot: &Compared| match slot.agreement {
+            Agreement::Agrees | Agreement::Staircase => false,
+            Agreement::Differs => is_coarse,
+            Agreement::Kink | Agreement::Unclear => true,
+        };
+        let names: Vec<String> =
+            compared.iter().filter(|slot| open(slot)).map(|slot| slot.name.clone()).collect();
+        if names.is_empty() {
+            break;
+        }
+        // A function need not be defined there.
+        if objective.go_elsewhere(Seed::new(seed)).is_err() {
+            break;
+        }
+        let (again, more) = at_point(objective, fineness, Some(&names), seed)?;
+        evaluations += more;
+        for later in again {
+            let Some(first) = compared.iter_mut().find(|slot| slot.name == later.name) else {
+                continue;
+            };
+            // What a kink hid at the first point, another one shows; where the first has two right answers, so be it.
+            let replaces = match (first.agreement, later.agreement) {
+                (_, Agreement::Agrees) | (Agreement::Unclear, _) => true,
+                (Agreement::Kink, Agreement::Differs) => !is_coarse,
+                (Agreement::Differs, Agreement::Differs) => false,
+                (Agreement::Differs, _) => true,
+                _ => false,
+            };
+            if replaces {
+                *first = later;
+            }
+        }
+    }
+    Ok((compared, evaluations))
+}
+
+fn at_point(
+    objective: &mut dyn Objective,
+    fineness: Fineness,
+    names: Option<&[String]>,
+    seed: u64,
+) -> Result<(Vec<Compared>, usize)> {
+    let mut slopes = Slopes::new(objective, fineness)?;
+    let mut compared = Vec::new();
+    for at in 0..slopes.slots().len() {
+        let slot = &slopes.slots()[at];
+        let wanted = names.is_none_or(|names| names.contains(&slot.name));
+        if wanted && slot.value.elem_count() > 0 {
+            compared.push(one(&mut slopes, at, Seed::new(seed))?);
+        }
+    }
+    Ok((compared, slopes.evaluations))
+}
+
+/// One tensor, along two directions.
+fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
+    let slot = slopes.slots()[at].clone();
+    let mut looks = Vec::new();
+    for direction in [Direction::uphill(&slot, seed)?, Direction::random(&slot, seed)?] {
+        looks.push((slopes.compare(at, &direction)?, direction));
+    }
+    let worst = |(look, _): &&(Comparison, Direction)| match look.agreement {
+        Agreement::Differs => 4,
+        Agreement::Unclear => 3,
+        Agreement::Staircase => 2,
+        Agreement::Kink => 1,
+        Agreement::Agrees => 0,
+    };
+    // Of equals the first: uphill, where nothing cancels.
+    let (comparison, direction) =
+        looks.iter().rev().max_by_key(worst).expect("two directions were looked along");
+    let entry = match comparison.agreement {
+        Agreement::Differs => bisect(slopes, at, direction, comparison.step)?,
+        _ => None,
+    };
+    let error = |(look, direction): &(Comparison, Direction)| {
+        let size = direction.size_of_gradient();
+        let beyond = (look.numeric - look.analytic).abs() - slopes.rounding_at(look.step);
+        if size > 0.0 && beyond > 0.0 { beyond / size } else { 0.0 }
+    };
+    Ok(Compared {
+        name: slot.name,
+        dims: slot.value.dims().to_vec(),
+        agreement: comparison.agreement,
+        comparison: *comparison,
+        error: looks.iter().map(error).fold(0.0, f64::max),
+        factor: factor(&looks),
+        entry,
+        arrived: slot.gradient.is_some(),
+    })
+}
+
+fn factor(looks: &[(Comparison, Direction)]) -> Option<f64> {
+    let mut factors = looks
+        .iter()
+        .filter(|look| look.0.numeric.abs() > 100.0 * look.0.allowed)
+        .map(|look| look.0.analytic / look.0.numeric);
+    let first = factors.next()?;
+    let same = |other: f64| (other - first).abs() <= SAME_FACTOR * first.abs();
+    let rest: Vec<f64> = factors.collect();
+    (!rest.is_empty() && rest.into_iter().all(same)).then_some(first)
+}
