@@ -1,5 +1,6 @@
 //! One binary for all integration tests: candle links once.
 
+mod audit;
 mod corpus;
 mod hygiene;
 #[cfg(feature = "proptest")]

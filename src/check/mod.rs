@@ -13,7 +13,7 @@ mod training;
 pub use crate::diagnose::Trajectory;
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
-    GradientsFlowReport, VariableGradient,
+    GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
 pub use tensors::{

@@ -9,9 +9,9 @@
 use candle_core::{DType, Var};
 
 use crate::{
-    Result,
+    Cause, Finding, Result,
     measure::{effect::Still, graph::created},
-    verdict::{count, listed},
+    verdict::{count, listed, number},
 };
 
 /// A variable, and whether a gradient arrives at it.
@@ -176,13 +176,19 @@ fn moves_in_jumps(seen: &Seen<'_>, still: &Still<'_, '_>) -> Result<bool> {
 }
 
 impl End {
-    /// `3 of 8 variables`, and where.
-    pub(crate) fn place(&self) -> String {
+    /// What it is called, among so many variables; `largest` is what moving one of them did to the loss.
+    pub(crate) fn finding(&self, all: usize, largest: f64) -> Finding {
         let names: Vec<&str> = self.variables.iter().map(String::as_str).collect();
-        listed(&names)
-    }
-
-    pub(crate) fn count(&self, all: usize) -> String {
-        format!("{} of {}", self.variables.len(), count(all, "variable"))
+        let evidence = format!(
+            "moving {} of {} changes the result (the loss by up to {}), yet no gradient arrives; the graph ends {}: {}",
+            names.len(),
+            count(all, "variable"),
+            number(largest),
+            self.bracket,
+            self.operation.evidence(),
+        );
+        Finding::confirmed(Cause::GradientCut, evidence)
+            .at(listed(&names))
+            .advice_is(self.operation.remedy())
     }
 }

@@ -6,9 +6,11 @@ use candle_core::Tensor;
 
 use super::{Case, Trajectory};
 use crate::{
-    Cause, Finding, Result,
+    Cause, Finding, Result, Snapshot,
     measure::{
+        graph::{Graph, operation},
         scan::is_finite,
+        slope::traced,
         training::Gradient,
         values::{extent, norm, to_f64_vec},
     },
@@ -51,14 +53,17 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
                 .at(format!("variable {}", first(&broken.variables))),
         );
     } else if broken.output {
+        let origin = origin(case)?;
+        let made = origin.as_ref().and_then(|origin| origin.operation);
+        let made = made.map_or(String::new(), |o| format!(", it begins in the result of a `{o}`"));
         found.push(
             Finding::confirmed(
                 Cause::NotFinite,
                 format!(
-                    "input and variables are finite, the output is not; the loss is {loss} {when}"
+                    "input and variables are finite, the output is not{made}; the loss is {loss} {when}"
                 ),
             )
-            .at("the forward closure"),
+            .at(origin.map_or("the forward closure".to_owned(), |origin| origin.place)),
         );
     } else {
         found.push(
@@ -73,6 +78,34 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
         found.insert(if unstable.is_confirmed() { 0 } else { found.len() }, unstable);
     }
     Ok(found)
+}
+
+/// Where a value that is not finite appeared first, and in what.
+struct Origin {
+    place: String,
+    operation: Option<&'static str>,
+}
+
+/// Looks through the graph of the learner's loss where its variables stand. `None` where the graph does not show it.
+fn origin(case: &Case<'_, '_>) -> Result<Option<Origin>> {
+    let loss = case.learner.evaluate(&traced(case.batch)?, true)?.loss;
+    let graph = Graph::of(&loss, case.learner.variables());
+    let Some(node) = graph.first_not_finite()? else { return Ok(None) };
+    let place = graph.place(node, &graph.modules());
+    let place = place.unwrap_or_else(|| "before the first layer".to_owned());
+    Ok(Some(Origin { place, operation: graph.operation(node)? }))
+}
+
+/// The operation whose derivative is not finite at the values that the training began with.
+fn singular(case: &Case<'_, '_>) -> Result<Option<(String, &'static str)>> {
+    let ended = Snapshot::take(case.learner.variables())?;
+    case.before.restore()?;
+    let loss = case.learner.evaluate(&traced(case.batch)?, true);
+    ended.restore()?;
+    let graph = Graph::of(&loss?.loss, case.learner.variables());
+    let Some((node, why)) = operation::singular(&graph)? else { return Ok(None) };
+    let place = graph.place(node, &graph.modules());
+    Ok(Some((place.unwrap_or_else(|| "before the first layer".to_owned()), why)))
 }
 
 /// A gradient so much larger than the variables that a step at a learning rate of 1e-3 replaces them altogether. Nets
@@ -123,11 +156,20 @@ pub(super) fn hidden(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     };
     let at_first = |g: &&Gradient| g.first_norm.is_some_and(|norm| !norm.is_finite());
     let (place, evidence) = match case.training.gradients.iter().find(at_first) {
-        Some(gradient) => (
-            format!("the gradient of {}", gradient.name),
-            "it is not finite at the first step, where the loss still is",
-        ),
-        None => (format!("variable {first}"), "it is not finite after the training"),
+        Some(gradient) => match singular(case)? {
+            Some((place, why)) => (
+                place,
+                format!(
+                    "{why}: the gradient of {} is not finite at the first step, where the loss still is",
+                    gradient.name
+                ),
+            ),
+            None => (
+                format!("the gradient of {}", gradient.name),
+                "it is not finite at the first step, where the loss still is".to_owned(),
+            ),
+        },
+        None => (format!("variable {first}"), "it is not finite after the training".to_owned()),
     };
     let evidence = format!(
         "{evidence}; {} end as NaN or infinity, and a later `relu` hides it",

@@ -2,11 +2,19 @@
 //!
 //! Cost: two evaluations a variable without a gradient, and one step for all that have one and never moved.
 
-use super::{Case, suspects::VANISHED};
+use super::{
+    Case,
+    graph_end::{self, Seen, State},
+    suspects::VANISHED,
+};
 use crate::{
     Cause, Finding, Result,
     learner::DEFAULT_LEARNING_RATE,
-    measure::{effect, training::moved_since, values::norm},
+    measure::{
+        effect::{self, Still},
+        training::moved_since,
+        values::norm,
+    },
     verdict::{count, listed, number},
 };
 
@@ -74,30 +82,36 @@ fn without_gradient(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
             "the output carries a graph and the loss does not: no variable gets a gradient",
         )]);
     }
+    let still = Still::new(case.learner, case.batch, false)?;
     let (mut cut, mut unused, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     let mut largest = 0.0f64;
     for (name, var) in without {
-        match effect::of_variable(case.learner, case.batch, name, var)? {
-            Some(effect) if effect.any() => {
+        match &still {
+            Some(still) => {
+                let effect = still.moving(name, var)?;
                 largest = largest.max(effect.on_loss);
-                cut.push(name);
+                if effect.any() { cut.push(name) } else { unused.push(name) }
             }
-            Some(_) => unused.push(name),
             None => unknown.push(name),
         }
     }
     let of_all = |part: usize| format!("{part} of {}", count(all, "variable"));
     let mut found = Vec::new();
     if !cut.is_empty() {
-        let finding = Finding::confirmed(
-            Cause::GradientCut,
-            format!(
-                "moving {} changes the result (the loss by up to {}), yet no gradient arrives",
-                of_all(cut.len()),
-                number(largest),
-            ),
-        );
-        found.push(finding.at(listed(&cut)));
+        let seen: Vec<Seen<'_>> = (case.learner.trainable())
+            .map(|(name, var)| Seen {
+                name,
+                var,
+                state: match (cut.contains(&name), arrived(case, name)) {
+                    (true, _) => State::Cut,
+                    (_, true) => State::Flows,
+                    _ => State::Aside,
+                },
+            })
+            .collect();
+        for end in graph_end::ends(&seen, still.as_ref())? {
+            found.push(end.finding(all, largest));
+        }
     }
     if unused.len() == all {
         found.push(Finding::confirmed(

@@ -99,3 +99,52 @@ macro_rules! assert_gradients_correct {
         $crate::__assert!(GradientsCorrect [reference, value]; $($args)*)
     };
 }
+
+/// Asserts that no layer of a learner is dead or saturated, and that none computes next to nothing.
+///
+/// `assert_units_alive!(learner, (&x, &y))`, with the options of [`check::UnitsAlive`](crate::check::UnitsAlive): `scale`
+/// (default 1,000), `allow`. Give it a few hundred samples: on small batches only a whole dead layer counts. Evaluates to
+/// [`UnitsAliveReport`](crate::check::UnitsAliveReport), which prints as a table of all layers.
+///
+/// ```
+/// use candling::prelude::*;
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let (l1, l2) = (candle_nn::linear(4, 16, vb.pp("l1"))?, candle_nn::linear(16, 3, vb.pp("l2"))?);
+/// let x = Seed::new(1).normal("x", (256, 4), DType::F32, &Device::Cpu)?;
+/// let y = Seed::new(1).tokens("y", 3, 256, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), loss::cross_entropy);
+///
+/// let report = assert_units_alive!(learner, (&x, &y), "an MLP");
+/// assert_eq!(report.layers[1].activation, Some("relu"));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// A tanh whose input is far too large:
+///
+/// ```should_panic
+/// # use candling::prelude::*;
+/// # let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// # let (l1, l2) = (candle_nn::linear(4, 16, vb.pp("l1"))?, candle_nn::linear(16, 3, vb.pp("l2"))?);
+/// # let x = Seed::new(1).normal("x", (256, 4), DType::F32, &Device::Cpu)?;
+/// # let y = Seed::new(1).tokens("y", 3, 256, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| {
+///     l2.forward(&l1.forward(&((x.abs()? + 1.0)? * 1e3)?)?.tanh()?)
+/// }, loss::cross_entropy);
+/// assert_units_alive!(learner, (&x, &y));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::UnitsAlive`](crate::check::UnitsAlive).
+#[macro_export]
+macro_rules! assert_units_alive {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(UnitsAlive [reference, value]; $($args)*)
+    };
+}

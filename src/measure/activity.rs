@@ -89,3 +89,25 @@ pub(crate) fn by_unit(tensor: &Tensor) -> Result<Vec<Vec<f64>>> {
     }
     Ok(columns)
 }
+
+/// The values of one layer's output.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) rms: f64,
+    pub(crate) units: usize,
+    pub(crate) samples: usize,
+    /// Units with one value on every sample.
+    pub(crate) constant: usize,
+}
+
+pub(crate) fn spread(tensor: &Tensor) -> Result<Spread> {
+    let columns = by_unit(tensor)?;
+    let squares: f64 = columns.iter().flatten().map(|v| v * v).sum();
+    let constant = columns.iter().filter(|unit| unit.iter().all(|v| *v == unit[0])).count();
+    Ok(Spread {
+        rms: (squares / tensor.elem_count().max(1) as f64).sqrt(),
+        units: columns.len(),
+        samples: columns.first().map_or(0, Vec::len),
+        constant,
+    })
+}

@@ -112,7 +112,8 @@ fn upsampled_skip(seed: Seed, buggy: bool) -> Result<Subject> {
         };
         let deep = model.head.forward(&model.second.forward(&coarse)?.relu()?.flatten_from(1)?)?;
         let beside = skip.forward(&coarse.flatten_from(1)?)?;
-        (deep + beside)? + wide.forward(&fine.flatten_from(1)?)?
+        // The backward pass takes the last operand first: the upsampled one comes after the others, and overwrites them.
+        wide.forward(&fine.flatten_from(1)?)? + (deep + beside)?
     };
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
     Ok(Subject::new(learner, data::images(seed, 4)?))

@@ -328,18 +328,19 @@ fn explained(
             });
         }
     }
-    for (at, w) in unexplained.iter().enumerate() {
-        // One bracket for all: what is right lies behind the operation, what is wrong before it.
-        let finding = w.finding.clone();
-        found.push(match (at, right) {
-            (0, [_, ..]) if finding.cause() == Cause::GradientWrong => finding.advice_is(format!(
-                "{}; the operation lies between those that are wrong and those that are right: {}",
-                Cause::GradientWrong.advice(),
-                listed(right),
-            )),
-            _ => finding,
-        });
-    }
+    // One bracket for all: what is right lies behind the operation, what is wrong before it.
+    let bracket = match right {
+        [] => Cause::GradientWrong.advice().to_owned(),
+        right => format!(
+            "{}: it belongs to an operation between those that are wrong and those that are right ({})",
+            Cause::GradientWrong.advice(),
+            listed(right),
+        ),
+    };
+    found.extend(unexplained.into_iter().map(|w| match w.finding.cause() {
+        Cause::GradientWrong => w.finding.clone().advice_is(bracket.as_str()),
+        _ => w.finding.clone(),
+    }));
     Ok(found)
 }
 

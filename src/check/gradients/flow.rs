@@ -204,20 +204,8 @@ fn cut(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             .collect();
         let effects = cut.iter().filter_map(|variable| variable.effect);
         let largest = effects.map(|effect| effect.on_loss).fold(0.0, f64::max);
-        for end in graph_end::ends(&seen, judgement.still.as_ref())? {
-            let evidence = format!(
-                "moving {} changes the result (the loss by up to {}), yet no gradient arrives; the graph ends {}: {}",
-                end.count(all),
-                number(largest),
-                end.bracket,
-                end.operation.evidence(),
-            );
-            found.push(
-                Finding::confirmed(Cause::GradientCut, evidence)
-                    .at(end.place())
-                    .advice_is(end.operation.remedy()),
-            );
-        }
+        let ends = graph_end::ends(&seen, judgement.still.as_ref())?;
+        found.extend(ends.iter().map(|end| end.finding(all, largest)));
     }
     let unknown = judgement.named(GradientVerdict::Unknown);
     if !unknown.is_empty() {

@@ -124,7 +124,8 @@ fn repeatable_mode(learner: &Learner<'_>, batch: &Batch) -> Result<Option<bool>>
     Ok(None)
 }
 
-fn traced(batch: &Batch) -> Result<Batch> {
+/// The batch with its float inputs as variables, so that the graph holds all that is computed from them.
+pub(crate) fn traced(batch: &Batch) -> Result<Batch> {
     let input = batch.input().iter().map(|input| match input.dtype().is_float() {
         true => Ok(Var::from_tensor(input)?.into_inner()),
         false => Ok(input.clone()),
