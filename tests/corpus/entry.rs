@@ -85,7 +85,10 @@ impl Assertion {
                 check::Close::new().check(actual, expected).map(drop)
             }
             Self::GradientsFlow => check::GradientsFlow::new().check(learner, batch).map(drop),
-            Self::GradientsCorrect | Self::UnitsAlive => Ok(()),
+            Self::GradientsCorrect => {
+                check::GradientsCorrect::new().check(learner, batch).map(drop)
+            }
+            Self::UnitsAlive => check::UnitsAlive::new().check(learner, batch).map(drop),
             Self::Healthy => {
                 let mut options = Healthy::new();
                 // It takes no target of the loss: a user leaves that check out of it.

@@ -6,6 +6,7 @@ use candle_nn::{
 };
 use candling::{Cause, Learner, Result, Seed};
 
+use super::models::token_loss;
 use crate::corpus::{
     data::{self, CPU, ROWS, TIME, VOCAB, weights},
     entry::{Assertion::GradientsCorrect, Entry, Subject},
@@ -23,7 +24,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| pooled_by_three(seed, true),
         clean: |seed| pooled_by_three(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
     Entry {
         id: "F12c",
@@ -33,7 +34,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| odd_map(seed, true),
         clean: |seed| odd_map(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
     Entry {
         id: "F12d",
@@ -43,7 +44,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| convolved_text(seed, true),
         clean: |seed| convolved_text(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
+    },
+    Entry {
+        id: "F12e",
+        group: GROUP,
+        bug: "a stack of dilated conv1d",
+        cause: Cause::GradientEngine,
+        assertion: GradientsCorrect,
+        buggy: |seed| dilated(seed, true),
+        clean: |seed| dilated(seed, false),
+        missed_today: None,
     },
     Entry {
         id: "F13b",
@@ -53,7 +64,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| widened(seed, true),
         clean: |seed| widened(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
     Entry {
         id: "F13c",
@@ -63,7 +74,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| windows(seed, true),
         clean: |seed| windows(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
     Entry {
         id: "F13d",
@@ -73,7 +84,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| messages(seed, true),
         clean: |seed| messages(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
     Entry {
         id: "F13e",
@@ -83,7 +94,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: GradientsCorrect,
         buggy: |seed| transposed(seed, true),
         clean: |seed| transposed(seed, false),
-        missed_today: Some("assert_gradients_correct"),
+        missed_today: None,
     },
 ];
 
@@ -129,7 +140,7 @@ fn odd_map(seed: Seed, buggy: bool) -> Result<Subject> {
     Ok(Subject::new(learner, (x, data::labels(4)?)))
 }
 
-/// Convolutions over tokens, and the largest value over time. The twin's are two-dimensional, of height 1.
+/// Convolutions over tokens, and their mean over time. The twin's are two-dimensional, of height 1.
 fn convolved_text(seed: Seed, buggy: bool) -> Result<Subject> {
     let build = move |vb: VarBuilder<'static>| {
         let tokens = embedding(VOCAB, 6, vb.pp("tokens"))?;
@@ -148,12 +159,46 @@ fn convolved_text(seed: Seed, buggy: bool) -> Result<Subject> {
                     x.conv2d(&weight, 0, 1, 1, 1)?.squeeze(2)?.broadcast_add(&bias)?
                 }
             };
-            head.forward(&x.gelu_erf()?.max(2)?)
+            head.forward(&x.gelu_erf()?.mean(2)?)
         })
     };
     let weights = seed.split("weights");
     let learner = Learner::build(weights, DType::F64, &Device::Cpu, build, loss::cross_entropy)?;
     Ok(Subject::new(learner, data::sequences(seed)?))
+}
+
+/// Each layer sees a step, and the one 1, 2, 4 before it. The twin multiplies by each half of the kernel on its own.
+fn dilated(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let width = 8;
+    let tokens = embedding(VOCAB, width, vb.pp("tokens"))?;
+    let config = |i: usize| Conv1dConfig { dilation: 1 << i, ..Default::default() };
+    let layers = (0..3)
+        .map(|i| conv1d(width, width, 2, config(i), vb.pp(format!("conv{i}"))))
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let head = linear(width, VOCAB, vb.pp("head"))?;
+    let forward = move |ids: &Tensor| {
+        let mut x = tokens.forward(ids)?;
+        for (i, conv) in layers.iter().enumerate() {
+            let early = x.pad_with_zeros(1, 1 << i, 0)?;
+            let y = match buggy {
+                true => conv.forward(&early.transpose(1, 2)?.contiguous()?)?.transpose(1, 2)?,
+                false => {
+                    let half = |i| conv.weight().narrow(2, i, 1)?.squeeze(2)?.t()?.contiguous();
+                    let early = early.narrow(1, 0, TIME)?.contiguous()?;
+                    let sum =
+                        (early.broadcast_matmul(&half(0)?)? + x.broadcast_matmul(&half(1)?)?)?;
+                    sum.broadcast_add(conv.bias().expect("a bias"))?
+                }
+            };
+            x = (x + y.contiguous()?.silu()?)?;
+        }
+        head.forward(&x)
+    };
+    let ids = data::chains(seed)?;
+    let (now, next) = (ids.narrow(1, 0, TIME)?, ids.narrow(1, 1, TIME)?);
+    let learner = Learner::new(&vars, forward, token_loss);
+    Ok(Subject::new(learner, (now.contiguous()?, next.contiguous()?)))
 }
 
 /// `[rows, channels, 8]`, halved and doubled again: coarse values are used as they are, and spread out.

@@ -11,7 +11,7 @@ use super::models::{Mixture, token_loss};
 use crate::corpus::{
     data::{self, CPU, ROWS, TIME, VOCAB, weights},
     entry::{Assertion::UnitsAlive, Entry, Subject},
-    models::{Attention, Norm, causal_mask, same, stable_bce},
+    models::{Attention, Norm, same, stable_bce},
 };
 
 const GROUP: &str = "initialisation";
@@ -25,7 +25,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| tanh_layers(seed, Init::Randn { mean: 0.0, stdev: 10.0 }),
         clean: |seed| tanh_layers(seed, Init::Randn { mean: 0.0, stdev: 0.25 }),
-        missed_today: Some("assert_units_alive"),
+        // Every unit is saturated on most samples, and few on all.
+        missed_today: Some("assert_initialized"),
     },
     Entry {
         id: "D3c",
@@ -35,7 +36,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| relu_layers(seed, Init::Randn { mean: 0.0, stdev: 1e-4 }),
         clean: |seed| relu_layers(seed, DEFAULT_KAIMING_NORMAL),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
+    },
+    Entry {
+        id: "D3d",
+        group: GROUP,
+        bug: "a first layer with weights of standard deviation 0.00001, under blocks that start small on purpose",
+        cause: Cause::WeightsScale,
+        assertion: UnitsAlive,
+        buggy: |seed| small_blocks(seed, 1e-5),
+        clean: |seed| small_blocks(seed, 0.4),
+        missed_today: None,
     },
     Entry {
         id: "D7b",
@@ -45,7 +56,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| convolutions(seed, -10.0),
         clean: |seed| convolutions(seed, 0.0),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
     },
     Entry {
         id: "D7c",
@@ -53,9 +64,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         bug: "biases of -10 in a transformer's feed-forward layer: the rest learns around it",
         cause: Cause::UnitsDead,
         assertion: UnitsAlive,
-        buggy: |seed| decoder(seed, -10.0),
-        clean: |seed| decoder(seed, 0.0),
-        missed_today: Some("assert_units_alive"),
+        buggy: |seed| decoder(seed, -10.0, -1e9),
+        clean: |seed| decoder(seed, 0.0, -1e9),
+        missed_today: None,
     },
     Entry {
         id: "D7d",
@@ -65,7 +76,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| decibels(seed, true),
         clean: |seed| decibels(seed, false),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
     },
     Entry {
         id: "D7e",
@@ -75,17 +86,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| highway(seed, -20.0),
         clean: |seed| highway(seed, -2.0),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
     },
     Entry {
         id: "D7f",
         group: GROUP,
-        bug: "biases between -10 and 2: most units of a layer are dead on all of 256 rows",
+        bug: "biases between -20 and 0: most units of a layer are dead on all of 256 rows",
         cause: Cause::UnitsDead,
         assertion: UnitsAlive,
-        buggy: |seed| many_rows(seed, Init::Uniform { lo: -10.0, up: 2.0 }),
+        buggy: |seed| many_rows(seed, Init::Uniform { lo: -20.0, up: 0.0 }),
         clean: |seed| many_rows(seed, Init::Uniform { lo: -1.0, up: 1.0 }),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
     },
     Entry {
         id: "D7g",
@@ -95,7 +106,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| experts(seed, true),
         clean: |seed| experts(seed, false),
-        missed_today: Some("assert_units_alive"),
+        missed_today: None,
     },
     Entry {
         id: "D7h",
@@ -105,7 +116,38 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: UnitsAlive,
         buggy: |seed| pixels(seed, 1.0),
         clean: |seed| pixels(seed, 1.0 / 255.0),
-        missed_today: Some("assert_units_alive"),
+        // Every unit is saturated on most samples, and few on all.
+        missed_today: Some("assert_normalized"),
+    },
+    Entry {
+        id: "D7i",
+        group: GROUP,
+        bug: "biases of -10 in a feed-forward layer, behind an attention whose mask is of minus infinities",
+        cause: Cause::UnitsDead,
+        assertion: UnitsAlive,
+        buggy: |seed| decoder(seed, -10.0, f32::NEG_INFINITY),
+        clean: |seed| decoder(seed, 0.0, f32::NEG_INFINITY),
+        missed_today: None,
+    },
+    Entry {
+        id: "D7j",
+        group: GROUP,
+        bug: "biases of -10 in a mobile net's convolution by channels",
+        cause: Cause::UnitsDead,
+        assertion: UnitsAlive,
+        buggy: |seed| mobile(seed, -10.0),
+        clean: |seed| mobile(seed, 0.0),
+        missed_today: None,
+    },
+    Entry {
+        id: "D7k",
+        group: GROUP,
+        bug: "a detector's output starts at a probability of 1e-9, not at one as low as the share of hits",
+        cause: Cause::UnitsSaturated,
+        assertion: UnitsAlive,
+        buggy: |seed| detector(seed, 1e-9),
+        clean: |seed| detector(seed, 1e-3),
+        missed_today: None,
     },
 ];
 
@@ -160,6 +202,29 @@ fn relu_layers(seed: Seed, init: Init) -> Result<Subject> {
     Ok(Subject::new(learner, (x, data::labels(4)?)))
 }
 
+/// Twelve residual blocks, each scaled by gains that start at 1e-4 (Touvron et al., 2021).
+fn small_blocks(seed: Seed, stdev: f64) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let init = Init::Randn { mean: 0.0, stdev };
+    let first = layer(6, 16, init, Init::Const(0.0), vb.pp("first"))?;
+    let blocks = (0..12)
+        .map(|i| {
+            let vb = vb.pp(format!("block{i:02}"));
+            Ok((linear(16, 16, vb.clone())?, vb.get_with_hints(16, "scale", Init::Const(1e-4))?))
+        })
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let head = linear(16, 4, vb.pp("head"))?;
+    let forward = move |x: &Tensor| {
+        let mut x = first.forward(x)?;
+        for (inner, scale) in &blocks {
+            x = (&x + inner.forward(&x)?.gelu()?.broadcast_mul(scale)?)?;
+        }
+        head.forward(&x)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
+}
+
 /// Images, a black one among them: with biases of zero, its units stand at zero exactly.
 fn convolutions(seed: Seed, bias: f64) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
@@ -184,14 +249,17 @@ fn convolutions(seed: Seed, bias: f64) -> Result<Subject> {
     Ok(Subject::new(learner, (x.broadcast_mul(&lit.reshape((ROWS, 1, 1, 1))?)?, y)))
 }
 
-fn decoder(seed: Seed, bias: f64) -> Result<Subject> {
+/// `out` is added to the scores of later positions.
+fn decoder(seed: Seed, bias: f64, out: f32) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
     let tokens = embedding(VOCAB, 16, vb.pp("tokens"))?;
     let attention = Attention::new(16, vb.pp("attention"))?;
     let norms = [Norm::new(16, vb.pp("norm1"))?, Norm::new(16, vb.pp("norm2"))?];
     let up = layer(16, 32, DEFAULT_KAIMING_NORMAL, Init::Const(bias), vb.pp("up"))?;
     let (down, head) = (linear(32, 16, vb.pp("down"))?, linear(16, VOCAB, vb.pp("head"))?);
-    let mask = causal_mask(DType::F32)?;
+    let mask: Vec<f32> =
+        (0..TIME * TIME).map(|i| if i % TIME > i / TIME { out } else { 0.0 }).collect();
+    let mask = Tensor::from_vec(mask, (1, TIME, TIME), CPU)?;
     let forward = move |ids: &Tensor| {
         let x = tokens.forward(ids)?;
         let weigh = |scores: &Tensor| ops::softmax(&scores.broadcast_add(&mask)?, 2);
@@ -243,6 +311,45 @@ fn highway(seed: Seed, bias: f64) -> Result<Subject> {
     };
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
     Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F64)?))
+}
+
+/// Convolutions by channels and over them in turn, with the ReLU that ends at 6: of two, and the second is still at rest.
+fn mobile(seed: Seed, bias: f64) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let config = Conv2dConfig { padding: 1, ..Default::default() };
+    let first = conv2d(1, 8, 3, Conv2dConfig { stride: 2, ..config }, vb.pp("first"))?;
+    let weight = vb.get_with_hints((8, 1, 3, 3), "deep.weight", DEFAULT_KAIMING_NORMAL)?;
+    let bias = vb.get_with_hints(8, "deep.bias", Init::Const(bias))?;
+    let deep = Conv2d::new(weight, Some(bias), Conv2dConfig { groups: 8, ..config });
+    let point = conv2d(8, 8, 1, Conv2dConfig::default(), vb.pp("point"))?;
+    let head = linear(8 * 16, 4, vb.pp("head"))?;
+    let relu6 = |x: &Tensor| x.relu()? - (x - 6.0)?.relu()?;
+    let forward = move |x: &Tensor| {
+        let x = relu6(&first.forward(x)?)?;
+        let x = relu6(&point.forward(&relu6(&deep.forward(&x)?)?)?)?;
+        head.forward(&x.flatten_from(1)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::images(seed, 4)?))
+}
+
+/// Four rare things to find in each of 256 rows. The last bias starts at a low rate of hits (Lin et al., 2017).
+fn detector(seed: Seed, rate: f64) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let first = linear(6, 48, vb.pp("first"))?;
+    let bias = Init::Const((rate / (1.0 - rate)).ln());
+    let head = layer(48, 4, Init::Randn { mean: 0.0, stdev: 0.01 }, bias, vb.pp("head"))?;
+    let forward = move |x: &Tensor| ops::sigmoid(&head.forward(&first.forward(x)?.relu()?)?);
+    let loss = |p: &Tensor, y: &Tensor| {
+        let p = p.clamp(1e-7f32, 1.0 - 1e-7)?;
+        let hits = (y * p.log()?)?;
+        (hits + ((1.0 - y)? * (1.0 - p)?.log()?)?)?.mean_all()?.neg()
+    };
+    let x = seed.normal("x", (256, 6), DType::F32, CPU)?;
+    let direction = seed.normal("direction", (6, 4), DType::F32, CPU)?;
+    let length = direction.sqr()?.sum_keepdim(0)?.sqrt()?;
+    let y = x.matmul(&direction.broadcast_div(&length)?)?.gt(2.0)?.to_dtype(DType::F32)?;
+    Ok(Subject::new(Learner::new(&vars, forward, loss), (x, y)))
 }
 
 /// 256 points on two sides of a plane.
