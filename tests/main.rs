@@ -3,6 +3,7 @@
 mod audit;
 mod corpus;
 mod hygiene;
+mod models;
 #[cfg(feature = "proptest")]
 mod property;
 #[cfg(feature = "seed-candle")]
