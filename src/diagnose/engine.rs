@@ -40,9 +40,11 @@ struct Site {
 }
 
 /// The operations of a graph that candle differentiates wrongly on the values they had, in the order they were computed.
-pub(crate) fn defects(graph: &Graph) -> Result<Vec<Defect>> {
+///
+/// Some are wrong only where their operand is used elsewhere too; `used_elsewhere` says that every one is.
+pub(crate) fn defects(graph: &Graph, used_elsewhere: bool) -> Result<Vec<Defect>> {
     let mut found = Vec::new();
-    for site in sites::of(graph)? {
+    for site in sites::of(graph, used_elsewhere)? {
         let operands: Vec<Tensor> =
             site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
         if is_wrong(&site, &operands)? {

@@ -56,6 +56,9 @@ pub(crate) struct Fineness {
     pub(crate) tolerance: f64,
     /// The lengths of the steps, as shares of the tensor's root mean square, the longest first.
     pub(crate) steps: [f64; 3],
+    /// How many random directions are looked along, besides uphill. An error that is a fair part of the gradient hides
+    /// along one in a few of them where the tolerance is as coarse as f32's; in f64 along next to none.
+    pub(crate) directions: usize,
 }
 
 impl Fineness {
@@ -66,8 +69,8 @@ impl Fineness {
     /// (Press et al., *Numerical Recipes*, section 5.7), and less.
     pub(crate) fn of(dtype: DType) -> Option<Self> {
         match dtype {
-            DType::F64 => Some(Self { tolerance: 1e-6, steps: [1e-5, 1e-6, 1e-7] }),
-            DType::F32 => Some(Self { tolerance: 2e-2, steps: [1e-2, 1e-3, 1e-4] }),
+            DType::F64 => Some(Self { tolerance: 1e-6, steps: [1e-5, 1e-6, 1e-7], directions: 1 }),
+            DType::F32 => Some(Self { tolerance: 2e-2, steps: [1e-2, 1e-3, 1e-4], directions: 3 }),
             _ => None,
         }
     }
