@@ -2,6 +2,7 @@
 
 mod audit;
 mod corpus;
+mod gradients_power;
 mod hygiene;
 mod models;
 #[cfg(feature = "proptest")]
