@@ -9,7 +9,7 @@ mod sites;
 use candle_core::{DType, Tensor};
 
 use crate::{
-    Result,
+    Cause, Result,
     measure::{
         graph::Graph,
         slope::{Agreement, Fineness, OfFunction, Way, verify},
@@ -23,18 +23,23 @@ pub(crate) struct Defect {
     pub(crate) node: usize,
     /// `max_pool2d(2)`.
     pub(crate) operation: String,
+    pub(crate) cause: Cause,
     /// What candle does there.
     pub(crate) what: &'static str,
     /// What to use in its place.
     pub(crate) remedy: &'static str,
 }
 
+/// An operation as a function of its operands.
+type Call = Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>;
+
 /// One operation that was recognised, and how to call it.
 struct Site {
     node: usize,
     operands: Vec<usize>,
     operation: String,
-    call: Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>,
+    call: Call,
+    cause: Cause,
     what: &'static str,
     remedy: &'static str,
 }
@@ -48,8 +53,8 @@ pub(crate) fn defects(graph: &Graph, used_elsewhere: bool) -> Result<Vec<Defect>
         let operands: Vec<Tensor> =
             site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
         if is_wrong(&site, &operands)? {
-            let Site { node, operation, what, remedy, .. } = site;
-            found.push(Defect { node, operation, what, remedy });
+            let Site { node, operation, cause, what, remedy, .. } = site;
+            found.push(Defect { node, operation, cause, what, remedy });
         }
     }
     Ok(found)
@@ -72,4 +77,53 @@ fn is_wrong(site: &Site, operands: &[Tensor]) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+    use crate::Seed;
+
+    fn var(name: &str, dims: &[usize], dtype: DType) -> Result<Var> {
+        Ok(Var::from_tensor(&Seed::new(1).normal(name, dims, dtype, &Device::Cpu)?)?)
+    }
+
+    fn named(root: &Tensor, used_elsewhere: bool) -> Result<Vec<String>> {
+        let graph = Graph::of(root, &[]);
+        Ok(defects(&graph, used_elsewhere)?.into_iter().map(|defect| defect.operation).collect())
+    }
+
+    #[test]
+    fn operations_with_a_wrong_backward_pass_are_recognised_by_their_values() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let image = var("image", &[2, 3, 6, 6], dtype)?;
+            assert_eq!(named(&image.max_pool2d(2)?, false)?, ["max_pool2d(2)"]);
+            assert_eq!(named(&image.max_pool2d((2, 3))?, false)?, ["max_pool2d((2, 3))"]);
+            assert_eq!(named(&image.avg_pool2d(4)?, false)?, ["avg_pool2d(4)"]);
+            assert!(named(&image.avg_pool2d(2)?, false)?.is_empty());
+
+            let up = image.upsample_nearest2d(12, 12)?;
+            assert!(named(&up, false)?.is_empty(), "with a single use it is right");
+            assert_eq!(named(&up, true)?, ["upsample_nearest2d(12, 12)"]);
+            let skip = (up.narrow(2, 0, 6)?.narrow(3, 0, 6)? + image.as_tensor())?;
+            assert_eq!(named(&skip, false)?, ["upsample_nearest2d(12, 12)"]);
+
+            let (x, kernel) = (var("x", &[2, 8, 7], dtype)?, var("kernel", &[8, 8, 2], dtype)?);
+            for dilation in [1, 2, 4] {
+                let named = named(&x.conv1d(&kernel, 0, 1, dilation, 1)?, false)?;
+                let expected = format!("conv1d(padding 0, stride 1, dilation {dilation})");
+                assert_eq!(named, [expected], "{dtype:?}");
+            }
+            let weight = var("weight", &[5, 2], dtype)?;
+            let linear = candle_nn::Linear::new(weight.as_tensor().clone(), None);
+            let turned = var("turned", &[2, 2, 2], dtype)?.transpose(1, 2)?;
+            let product = candle_core::Module::forward(&linear, &turned)?;
+            assert_eq!(named(&product, false)?, ["matmul of a strided tensor"]);
+            let flat = candle_core::Module::forward(&linear, &turned.contiguous()?)?;
+            assert!(named(&flat, false)?.is_empty());
+        }
+        Ok(())
+    }
 }

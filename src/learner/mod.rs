@@ -299,6 +299,17 @@ impl<'a> Learner<'a> {
         forward(input, train).map_err(|e| Failure::from_candle("the forward closure", e))
     }
 
+    /// The loss of an output that is given; `None` where the learner has no loss closure of outputs.
+    pub(crate) fn loss_of(&self, output: &Tensor, batch: &Batch) -> Result<Option<Tensor>> {
+        let (Closures::ForwardAndLoss { loss, .. }, Some(target)) =
+            (&self.closures, batch.target())
+        else {
+            return Ok(None);
+        };
+        let mut loss = loss.try_borrow_mut().map_err(|_| reentered())?;
+        loss(output, target).map(Some).map_err(|e| loss_failed(e, output, target))
+    }
+
     pub(crate) fn evaluate(&self, batch: &Batch, train: bool) -> Result<Evaluation> {
         match (&self.closures, batch.target()) {
             (Closures::ForwardAndLoss { loss, .. }, Some(target)) => {

@@ -18,20 +18,21 @@ pub(crate) struct Activity {
     pub(crate) samples: usize,
     /// Units of a ReLU that were 0 on every sample.
     pub(crate) dead: usize,
-    /// Units of a sigmoid or a tanh whose slope was below [`FLAT`] of its largest on every sample.
+    /// Units of a sigmoid or a tanh whose slope was below [`FLAT`] of its largest on average.
     pub(crate) saturated: usize,
+    /// Whether every unit of a sigmoid or tanh was that flat on every sample.
+    pub(crate) all_flat: bool,
 }
 
 impl Activity {
-    /// The share of units through which no gradient to speak of can pass.
-    pub(crate) fn blocked(&self) -> f64 {
-        (self.dead + self.saturated) as f64 / self.units.max(1) as f64
+    /// Whether no gradient to speak of can pass.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.dead == self.units || self.all_flat
     }
 }
 
-/// A slope below this share of its largest passes next to nothing on: a tanh beyond 0.995, a sigmoid within 0.0025 of
-/// 0 or 1.
-pub(crate) const FLAT: f64 = 0.01;
+/// A slope below this share of its largest passes little on: a tanh beyond 0.95, a sigmoid within 0.025 of 0 or 1.
+pub(crate) const FLAT: f64 = 0.1;
 
 /// The activations that can die or saturate, in the order they were computed.
 pub(crate) fn of_graph(graph: &Graph) -> Result<Vec<Activity>> {
@@ -64,15 +65,24 @@ fn activity(
         return Ok(None);
     }
     let columns = by_unit(result)?;
-    let all = |unit: &&Vec<f64>, holds: fn(f64) -> bool| unit.iter().all(|v| holds(*v));
-    let flat: fn(f64) -> bool = match operation {
-        "tanh" => |y| 1.0 - y * y < FLAT,
-        _ => |y| y * (1.0 - y) < FLAT * 0.25,
+    let slope: fn(f64) -> f64 = match operation {
+        "tanh" => |y| 1.0 - y * y,
+        _ => |y| 4.0 * y * (1.0 - y),
     };
-    let dead = if is_relu { columns.iter().filter(|u| all(u, |v| v == 0.0)).count() } else { 0 };
-    let saturated = if is_relu { 0 } else { columns.iter().filter(|u| all(u, flat)).count() };
+    let mean = |unit: &Vec<f64>| unit.iter().map(|y| slope(*y)).sum::<f64>() / unit.len() as f64;
+    let is_dead = |unit: &&Vec<f64>| unit.iter().all(|v| *v == 0.0);
     let (units, samples) = (columns.len(), columns.first().map_or(0, Vec::len));
-    Ok(Some(Activity { node, operation, units, samples, dead, saturated }))
+    Ok(Some(match is_relu {
+        true => {
+            let dead = columns.iter().filter(is_dead).count();
+            Activity { node, operation, units, samples, dead, saturated: 0, all_flat: false }
+        }
+        false => {
+            let saturated = columns.iter().filter(|unit| mean(unit) < FLAT).count();
+            let all_flat = columns.iter().flatten().all(|y| slope(*y) < FLAT);
+            Activity { node, operation, units, samples, dead: 0, saturated, all_flat }
+        }
+    }))
 }
 
 /// The values of each unit: of each channel for images `(batch, channels, height, width)`, of each place of the last

@@ -43,6 +43,16 @@ pub(crate) fn of_evaluation(learner: &Learner<'_>, evaluation: Evaluation) -> Re
     Ok(Pass { evaluation, grads, arrived })
 }
 
+/// The norm of the loss's gradient by the model's output alone; `None` where the learner has no output of its own, or its
+/// loss is not differentiable.
+pub(crate) fn of_output(learner: &Learner<'_>, batch: &Batch, pass: &Pass) -> Result<Option<f64>> {
+    let Some(output) = &pass.evaluation.output else { return Ok(None) };
+    let output = Var::from_tensor(&output.detach())?;
+    let Some(loss) = learner.loss_of(output.as_tensor(), batch)? else { return Ok(None) };
+    let grads = backward(&loss)?;
+    grads.get(output.as_tensor()).map(|grad| Ok(norm(grad)?)).transpose()
+}
+
 /// How much of each variable's gradient is rounding: the norm of what changes when every variable is moved by at most
 /// its last bit, in the order of the learner's trainable variables. The variables get their values back.
 pub(crate) fn rounding(

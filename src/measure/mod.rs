@@ -6,6 +6,7 @@ pub(crate) mod backward;
 pub(crate) mod blind_loss;
 pub(crate) mod compare;
 pub(crate) mod effect;
+pub(crate) mod elsewhere;
 pub(crate) mod formula;
 pub(crate) mod gradients;
 pub(crate) mod graph;

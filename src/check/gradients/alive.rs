@@ -22,11 +22,14 @@ use crate::{
 /// - *Dead*: a unit of a ReLU that is 0 on every sample. Not all units of a layer are, and on 256 samples or more no more
 ///   than 60 %. Freshly initialised ReLU networks have dead units by right: up to 39 % of a layer on 8 samples, up to 18 %
 ///   on 256 (measured over seeds of healthy networks), so on small batches only a whole layer counts.
-/// - *Saturated*: a unit of a tanh or sigmoid whose slope is below 1 % of its largest on every sample. The same bounds.
+/// - *Saturated*: a unit of a tanh or sigmoid whose slope is below a tenth of its largest on average. The same bounds. An
+///   activation that is the output itself is left out: a logarithmic loss cancels its slope.
 /// - Layers of fewer than 8 units count on 256 samples only: four units are dead by luck now and then.
 /// - *Scale*: the root mean square of every linear layer's, convolution's and embedding's output is within a factor of
 ///   [`scale`](Self::scale), default 1,000, of the median layer's. Layers whose output is exactly zero begin so by design.
-/// - Every value is finite. candle's `relu` makes 0 of NaN, so that a finite output proves nothing.
+/// - Of several activations of one layer, as where a clamp is written as the difference of two ReLUs, the one that is most
+///   alive counts.
+/// - Every value is finite, but for masks of minus infinity. candle's `relu` makes 0 of NaN, so that a finite output proves nothing.
 ///
 /// Samples are rows times positions or pixels. What lies before the end of the graph (candle's fused operations, a
 /// `detach`) is not seen: [`UnitsAliveReport::unseen`] lists its variables, and where nothing is seen the check is
@@ -88,7 +91,7 @@ pub struct LayerActivity {
     pub samples: usize,
     /// Units of a ReLU that are 0 on every sample.
     pub dead: usize,
-    /// Units of a sigmoid or tanh that are flat on every sample.
+    /// Units of a sigmoid or tanh that are flat on average.
     pub saturated: usize,
     /// Units with one value on every sample.
     pub constant: usize,
@@ -161,7 +164,7 @@ impl UnitsAlive {
                 ));
         }
         let mut findings = self.findings(&seen);
-        if let Some(node) = graph.first_not_finite()? {
+        if let Some(node) = graph.first_not_finite(true)? {
             findings.insert(0, not_finite(&graph, node)?);
         }
         let findings = call::not_allowed(findings, &self.allowed);
@@ -183,7 +186,7 @@ impl UnitsAlive {
 
     fn findings(&self, seen: &Seen) -> Vec<Finding> {
         let mut found = Vec::new();
-        for layer in &seen.layers {
+        for layer in seen.layers.iter().filter(|layer| seen.is_most_alive(layer)) {
             let (blocked, cause, state) = match layer.dead >= layer.saturated {
                 true => (layer.dead, Cause::UnitsDead, "0"),
                 false => (layer.saturated, Cause::UnitsSaturated, "at the ends of their range"),
@@ -237,6 +240,14 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether no other activation of the same layer has more units alive.
+    fn is_most_alive(&self, layer: &LayerActivity) -> bool {
+        let beside = |other: &&LayerActivity| {
+            other.activation.is_some() && other.layer == layer.layer && other.units == layer.units
+        };
+        self.layers.iter().filter(beside).all(|other| other.blocked() >= layer.blocked())
+    }
+
     fn of(learner: &Learner<'_>, graph: &Graph) -> Result<Self> {
         let modules = graph.modules();
         let mut found: Vec<(usize, LayerActivity)> = Vec::new();
@@ -252,7 +263,11 @@ impl Seen {
             }
             found.push((*node, layer));
         }
-        for activity in activity::of_graph(graph)? {
+        let output = graph.nodes().len() - 1;
+        for mut activity in activity::of_graph(graph)? {
+            if graph.is_seen_as(activity.node, output) {
+                activity.saturated = 0;
+            }
             let place = graph.place(activity.node, &modules);
             let value = &graph.nodes()[activity.node].tensor;
             found.push((activity.node, activated(place, &activity, &activity::spread(value)?)));
@@ -264,15 +279,27 @@ impl Seen {
     }
 }
 
+impl LayerActivity {
+    fn blocked(&self) -> usize {
+        self.dead.max(self.saturated)
+    }
+}
+
 /// Whether no other module lies within: a block's output is that of its last layer.
 fn is_innermost(name: &str, modules: &[(String, usize)]) -> bool {
     let within = |other: &str| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
     !modules.iter().any(|(other, _)| within(other))
 }
 
+/// Whether the layer is a matrix or a kernel and perhaps its bias: a gain of its own would set the scale at will.
 fn has_weight(learner: &Learner<'_>, layer: &str) -> bool {
-    let own = |name: &str| name.rsplit_once('.').is_some_and(|(prefix, _)| prefix == layer);
-    learner.variables().iter().any(|(name, var)| own(name) && var.rank() >= 2)
+    let own: Vec<(&str, usize)> = (learner.variables().iter())
+        .filter_map(|(name, var)| Some((name.rsplit_once('.')?, var.rank())))
+        .filter(|((prefix, _), _)| *prefix == layer)
+        .map(|((_, last), rank)| (last, rank))
+        .collect();
+    own.iter().any(|(_, rank)| *rank >= 2)
+        && own.iter().all(|(last, rank)| *rank >= 2 || *last == "bias")
 }
 
 fn layer(name: &str, spread: &Spread) -> LayerActivity {

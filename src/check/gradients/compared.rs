@@ -182,6 +182,8 @@ fn judge_variables(
     if !wrong.is_empty() {
         let graph = Graph::of(&objective.loss, learner.variables());
         let right: Vec<&str> = (judgement.compared.iter())
+            // One that is nearly off may lie before the operation, and be too small to show it.
+            .filter(|slot| slot.error < 0.1 * fineness.tolerance)
             .filter(|slot| slot.agreement == Agreement::Agrees && slot.comparison.analytic != 0.0)
             .map(|slot| slot.name.as_str())
             .collect();
@@ -212,7 +214,7 @@ fn described(slot: &Compared, of: &str) -> Finding {
         return Finding::confirmed(Cause::GradientCut, evidence).at(&slot.name);
     }
     let throughout = match slot.factor {
-        Some(factor) => format!("; it is {} of the slope throughout", number(factor)),
+        Some(factor) => format!("; it is the slope times {} throughout", times(factor)),
         None => String::new(),
     };
     let (place, analytic, numeric) = match slot.entry {
@@ -234,6 +236,16 @@ fn described(slot: &Compared, of: &str) -> Finding {
         }
     };
     Finding::confirmed(Cause::GradientWrong, evidence).at(place)
+}
+
+/// `0.25`; `1 + 1e-5` where three digits would show 1.
+fn times(factor: f64) -> String {
+    let off = factor - 1.0;
+    match off.abs() < 5e-3 {
+        true if off < 0.0 => format!("1 - {}", number(-off)),
+        true => format!("1 + {}", number(off)),
+        false => number(factor),
+    }
 }
 
 fn element(name: &str, at: usize, dims: &[usize]) -> String {
@@ -321,7 +333,7 @@ fn explained(
             defect.what,
             listed(&names),
         );
-        let finding = Finding::confirmed(Cause::GradientEngine, evidence).advice_is(defect.remedy);
+        let finding = Finding::confirmed(defect.cause, evidence).advice_is(defect.remedy);
         let place = graph.place(defect.node, &modules);
         let same = found.iter().any(|f| f.advice() == defect.remedy);
         if !same {
@@ -507,7 +519,7 @@ fn row(slot: &Compared) -> [String; 3] {
         (Agreement::Staircase, _) => "not judged: the function is a staircase here".to_owned(),
         (Agreement::Unclear, _) => "unclear".to_owned(),
         (Agreement::Differs, _) if !slot.arrived => "none    where there is a slope".to_owned(),
-        (Agreement::Differs, Some(factor)) => format!("wrong   {} of the slope", number(factor)),
+        (Agreement::Differs, Some(factor)) => format!("wrong   the slope times {}", times(factor)),
         (Agreement::Differs, None) => format!("wrong   off by {}", number(slot.error)),
     };
     [slot.name.clone(), format!("{:?}", slot.dims), what]

@@ -9,9 +9,9 @@ use crate::{
     check::{arguments, call},
     diagnose::graph_end::{self, Operation, Seen, State},
     measure::{
-        gradients,
+        gradients::{self, Arrived},
         graph::{Graph, operation},
-        values::to_f64_vec,
+        values::{scalar, to_f64_vec},
     },
     verdict::{count, listed, number},
 };
@@ -22,13 +22,13 @@ use crate::{
 /// (`LayerNorm::forward`, `RmsNorm::forward`, `softmax_last_dim`, `rope`) drop it in silence. This check runs one backward
 /// pass from the learner's loss and gives every variable a [`GradientVerdict`]. A variable without a gradient is moved: if
 /// the result changes, the gradient was *cut*, and the message brackets the operation that cut it; if nothing changes,
-/// neither on this batch nor on eight others of its shape, the variable is *unused*.
+/// neither on this batch nor on sixteen others like it, the variable is *unused*.
 ///
 /// # What must hold
 ///
 /// - A gradient arrives, and it is finite.
 /// - It is not exactly zero, unless the result does not depend on the variable beyond rounding, and stays so: gates that
-///   begin at zero (LoRA, a zeroed head, ReZero) are looked at again after four steps.
+///   begin at zero (LoRA, a zeroed head, ReZero) are looked at again after eight steps.
 /// - Moving a weight by its own size changes the loss (the product of the norms of gradient and weight) by at least 1e-5
 ///   of what moving the most telling weight does. For bias-free ReLU networks that product is the same for all layers.
 /// - The gradients together are at most 1,000 times as large as the variables.
@@ -124,16 +124,19 @@ impl GradientsFlow {
         let first = learner.evaluate(batch, true)?;
         arguments::evaluation(batch, &first)?;
         let pass = gradients::of_evaluation(learner, first)?;
+        let is_flat = |a: &Option<Arrived>| a.is_none_or(|a| a.norm == 0.0);
+        if scalar(&pass.evaluation.loss)? == 0.0 && pass.arrived.iter().all(is_flat) {
+            return Err(Failure::vacuous(
+                "the loss is 0, and so is every gradient: nothing is left to train on this batch",
+            ));
+        }
         let judgement = Judgement::of(learner, batch, pass)?;
 
         let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
         let variables = rows(&judgement);
         if findings.is_empty() {
-            let loss = to_f64_vec(&judgement.pass.evaluation.loss)?;
-            return Ok(GradientsFlowReport {
-                variables,
-                loss: loss.first().copied().unwrap_or(f64::NAN),
-            });
+            let loss = scalar(&judgement.pass.evaluation.loss)?;
+            return Ok(GradientsFlowReport { variables, loss });
         }
         let wrong = variables.iter().filter(|variable| !variable.verdict.is_fine()).count();
         let headline = format!(
@@ -266,10 +269,12 @@ fn unused(judgement: &Judgement<'_, '_>) -> Option<Finding> {
     }
     let elsewhere = match judgement.probes {
         0 => String::new(),
-        n => format!(", nor does it on {n} other inputs"),
+        n => format!(", nor does it on {n} other batches"),
     };
+    let in_output = unused.iter().filter_map(|v| v.effect).any(|effect| effect.on_output);
+    let what = if in_output { "the output and not the loss" } else { "nothing" };
     let evidence = format!(
-        "moving {} of {} changes nothing{elsewhere}, and no gradient arrives",
+        "moving {} of {} changes {what}{elsewhere}, and no gradient arrives",
         unused.len(),
         count(all, "variable"),
     );
@@ -298,13 +303,15 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         );
         return Ok(vec![Finding::confirmed(cause, evidence).at(layer)]);
     }
-    let matters = zero.iter().filter_map(|variable| variable.effect).any(|effect| effect.any());
+    let effects = || zero.iter().filter_map(|variable| variable.effect);
+    let matters = effects().any(|effect| effect.on_loss != 0.0);
+    let in_output = effects().any(|effect| effect.on_output);
     let constant = |variable: &&Judged| is_constant(variable);
     let constants: Vec<&Judged> =
         judgement.variables.iter().filter(|v| v.var.rank() >= 2).filter(constant).collect();
     if !constants.is_empty() {
         let evidence = format!(
-            "{} of {} get a gradient of zeros, still after four steps: the entries of {} are all equal",
+            "{} of {} get a gradient of zeros, still after eight steps: the entries of {} are all equal",
             zero.len(),
             count(all, "variable"),
             listed(&names(&constants)),
@@ -334,9 +341,10 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         false => Finding::confirmed(
             Cause::VariableUnused,
             format!(
-                "the gradient of {} of {} is exactly zero, still after four steps, and moving them changes nothing",
+                "the gradient of {} of {} is exactly zero, still after eight steps, and moving them changes {}",
                 zero.len(),
                 count(all, "variable"),
+                if in_output { "the output and not the loss" } else { "nothing" },
             ),
         )
         .at(place)
@@ -362,7 +370,7 @@ fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         let place = listed(&names(&vanishing));
         let blocked = judgement.blocked()?;
         let evidence = format!(
-            "the gradient of {} of {} is as small as {} where the largest is {}, and no larger after four steps",
+            "the gradient of {} of {} is as small as {} where the largest is {}, and no larger after eight steps",
             vanishing.len(),
             count(all, "variable"),
             number(norms(&vanishing).0),
@@ -421,7 +429,7 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
             listed(&names(broken)),
         ),
     };
-    if let Some(node) = graph.first_not_finite()? {
+    if let Some(node) = graph.first_not_finite(false)? {
         let made = match graph.operation(node)? {
             Some(operation) => format!("in the result of a `{operation}`"),
             None => "here".to_owned(),

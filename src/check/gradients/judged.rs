@@ -4,24 +4,21 @@ use candle_core::{Tensor, Var};
 
 use super::table::GradientVerdict;
 use crate::{
-    Batch, Learner, Result, Seed, Snapshot,
+    Batch, Failure, Learner, Result, Snapshot,
     learner::Stepper,
     measure::{
         activity::{self, Activity},
         effect::{Effect, Still},
+        elsewhere::{self, Used, Vary},
         gradients::{self, Arrived, Pass},
         graph::{Graph, created},
-        values::{extent, norm, to_f64_vec},
+        values::{norm, same_bits, to_f64_vec},
     },
 };
 
 /// A gradient below so many times its own rounding is rounding. What is measured is the change from one nudge by the last
 /// bit; another nudge may change two or three times as much.
 const ROUNDINGS: f64 = 8.0;
-
-/// An effect below so many times what nudging every variable does is rounding too: moving one variable by its own size
-/// passes through other roundings than the nudge did.
-const EFFECT_ROUNDINGS: f64 = 64.0;
 
 /// Only a gradient this much smaller than the largest is looked at for rounding: single precision keeps seven digits.
 const SMALL: f64 = 1e-4;
@@ -39,14 +36,15 @@ const EXPLODED: f64 = 1e3;
 const LARGE_INPUT: f64 = 20.0;
 
 /// Gates that begin at zero (LoRA's second matrix, a residual branch scaled by 0, a zeroed head) let no gradient past
-/// them before they moved: so many steps open three of them in a row.
-const STEPS: usize = 4;
+/// them before they moved: so many steps open several of them in a row.
+const STEPS: usize = 8;
 
 /// The learning rate of those steps, AdamW's usual one.
 const RATE: f64 = 1e-3;
 
-/// So many passes see every layer that a random depth drops half of the time, but for one in 250.
-const PASSES: usize = 8;
+/// So many passes see every layer that a random depth drops half of the time, and four in five of the draws that drop one
+/// layer in ten.
+const PASSES: usize = 16;
 
 /// A verdict, and what it rests on.
 #[derive(Clone, Debug)]
@@ -94,6 +92,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
         judgement.absent()?;
         judgement.partly_absent()?;
         judgement.small()?;
+        judgement.zero_beside_flowing();
         judgement.vanishing_biases();
         judgement.exploding()?;
         judgement.variables.sort_by_key(|variable| created(variable.var.id()));
@@ -121,7 +120,6 @@ impl<'l, 'a> Judgement<'l, 'a> {
             Some(still) => still.rounding()?,
             None => Effect::NONE,
         };
-        let mut elsewhere: Option<Vec<Batch>> = None;
         for at in 0..self.variables.len() {
             if self.variables[at].arrived.is_some() {
                 continue;
@@ -134,13 +132,16 @@ impl<'l, 'a> Judgement<'l, 'a> {
             let effect = still.moving(name, var)?;
             let verdict = if matters(effect, floor) {
                 GradientVerdict::Cut
-            } else if effect.any() {
-                GradientVerdict::NumericallyZero
             } else {
-                let batches = elsewhere.get_or_insert_with(|| other_batches(self.batch));
-                let (verdict, tried) = on_other_batches(self.learner, batches, name, var)?;
+                let vary = Vary::InputsAndVariables;
+                let (used, tried) = elsewhere::is_used(self.learner, self.batch, name, var, vary)?;
                 self.probes = self.probes.max(tried);
-                verdict
+                match used {
+                    Some(Used { arrives: true }) => GradientVerdict::Idle,
+                    Some(Used { arrives: false }) => GradientVerdict::Cut,
+                    None if effect.on_loss != 0.0 => GradientVerdict::NumericallyZero,
+                    None => GradientVerdict::Unused,
+                }
             };
             self.variables[at].verdict = verdict;
             self.variables[at].effect = Some(effect);
@@ -174,7 +175,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
     }
 
     fn stand_still(&mut self) -> Result<()> {
-        if self.still.is_none() {
+        if self.still.is_none() && !self.is_random()? {
             self.still = Still::new(self.learner, self.batch, true)?;
         }
         if self.still.is_none() && self.learner.has_modes() {
@@ -183,8 +184,19 @@ impl<'l, 'a> Judgement<'l, 'a> {
         Ok(())
     }
 
+    /// Whether training mode draws at random. A rare draw (a layer dropped one time in ten) shows in several passes only.
     fn is_random(&self) -> Result<bool> {
-        Ok(self.learner.has_modes() && Still::new(self.learner, self.batch, true)?.is_none())
+        if !self.learner.has_modes() {
+            return Ok(false);
+        }
+        let loss = || Ok::<_, Failure>(self.learner.evaluate(self.batch, true)?.loss);
+        let first = loss()?;
+        for _ in 1..PASSES {
+            if !same_bits(&loss()?, &first)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where a pass is random, a variable that one pass leaves out may be in the next.
@@ -235,11 +247,37 @@ impl<'l, 'a> Judgement<'l, 'a> {
                 (true, false) => GradientVerdict::NumericallyZero,
                 (false, true) => GradientVerdict::Zero,
                 // A single bias that nothing depends on is a bias that something takes out again.
-                (false, false) if is_matrix && !effect.any() => GradientVerdict::Zero,
+                (false, false) if is_matrix && effect.on_loss == 0.0 => {
+                    let Judged { name, var, .. } = &self.variables[at];
+                    let vary = Vary::Inputs;
+                    match elsewhere::is_used(self.learner, self.batch, name, var, vary)? {
+                        (Some(_), _) => GradientVerdict::Idle,
+                        (None, _) => GradientVerdict::Zero,
+                    }
+                }
                 (false, false) => GradientVerdict::NumericallyZero,
             };
         }
         Ok(())
+    }
+
+    /// A weight of zeros for a gradient beside a bias that has one, in one module, and nothing depends on it: what it is
+    /// multiplied with is zero here, as the state of a recurrent cell is at its first step.
+    fn zero_beside_flowing(&mut self) {
+        let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
+        let flowing: Vec<String> = self
+            .named(GradientVerdict::Flows)
+            .into_iter()
+            .filter(|variable| variable.arrived.is_some_and(|arrived| arrived.norm > 0.0))
+            .filter_map(|variable| module(&variable.name))
+            .collect();
+        for variable in &mut self.variables {
+            let inert = variable.effect.is_some_and(|effect| !effect.any());
+            let beside = module(&variable.name).is_some_and(|own| flowing.contains(&own));
+            if variable.verdict == GradientVerdict::Zero && inert && beside {
+                variable.verdict = GradientVerdict::Idle;
+            }
+        }
     }
 
     /// Which of the suspects are suspect still when the learner has taken a few steps; its variables stay there no longer
@@ -274,7 +312,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
 
     /// Whether moving this weight changes the loss next to nothing beside what moving others does.
     fn has_vanished(&self, at: usize) -> bool {
-        let largest = largest(self.variables.iter().filter_map(elasticity));
+        let largest = reference(&self.variables);
         elasticity(&self.variables[at]).is_some_and(|own| own < VANISHED * largest)
     }
 
@@ -293,6 +331,8 @@ impl<'l, 'a> Judgement<'l, 'a> {
         }
     }
 
+    /// A gradient as large as this is the variables' doing where what comes from the loss is not: a loss that sums over
+    /// pixels, or targets in the hundred thousands, make large gradients of sound models.
     fn exploding(&mut self) -> Result<()> {
         let total = |of: fn(&Judged) -> Option<f64>| {
             self.variables.iter().filter_map(of).map(|v| v * v).sum::<f64>().sqrt()
@@ -300,6 +340,16 @@ impl<'l, 'a> Judgement<'l, 'a> {
         let gradient = total(|variable| variable.arrived.map(|arrived| arrived.norm));
         let ratio = gradient / total(|variable| Some(variable.size));
         if !ratio.is_finite() || ratio <= EXPLODED || has_large_input(self.batch)? {
+            return Ok(());
+        }
+        let Some(from_loss) = gradients::of_output(self.learner, self.batch, &self.pass)? else {
+            return Ok(());
+        };
+        // What a layer adds up over its rows and units, at values of about 1.
+        let rows = self.batch.rows().unwrap_or(1) as f64;
+        let widths = self.variables.iter().flat_map(|variable| variable.var.dims().to_vec());
+        let width = widths.max().unwrap_or(1) as f64;
+        if gradient / (from_loss * (rows * width).sqrt()) <= EXPLODED {
             return Ok(());
         }
         for variable in &mut self.variables {
@@ -316,7 +366,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
         let graph = Graph::of(&self.pass.evaluation.loss, self.learner.variables());
         let modules = graph.modules();
         let activities = activity::of_graph(&graph)?;
-        let blocked = activities.into_iter().filter(|activity| activity.blocked() == 1.0);
+        let blocked = activities.into_iter().filter(Activity::is_blocked);
         Ok(blocked
             .map(|activity| {
                 let place = graph.place(activity.node, &modules);
@@ -332,15 +382,15 @@ impl<'l, 'a> Judgement<'l, 'a> {
 
 /// Whether moving a variable did more than move the rounding.
 fn matters(effect: Effect, floor: Effect) -> bool {
-    effect.on_loss > EFFECT_ROUNDINGS * floor.on_loss
-        && effect.largest >= EFFECT_ROUNDINGS * floor.largest
+    effect.on_loss > elsewhere::ROUNDINGS * floor.on_loss
+        && effect.largest >= elsewhere::ROUNDINGS * floor.largest
 }
 
 /// The variables whose gradient is so small that it may be nothing.
 fn suspects(variables: &[Judged]) -> Vec<usize> {
     let norm = |variable: &Judged| variable.arrived.filter(|a| a.finite).map(|a| a.norm);
     let largest_norm = largest(variables.iter().filter_map(norm));
-    let largest_share = largest(variables.iter().filter_map(elasticity));
+    let largest_share = reference(variables);
     let is_suspect = |variable: &Judged| {
         norm(variable).is_some_and(|norm| norm <= SMALL * largest_norm)
             || elasticity(variable).is_some_and(|share| share < VANISHED * largest_share)
@@ -363,6 +413,17 @@ fn rows_of_zeros(grad: &Tensor) -> Result<Vec<usize>> {
     Ok((0..rows).filter(is_zero).collect())
 }
 
+/// What the others are compared with: the most telling weight, or bias. A bias begins at zero or near it and is given the
+/// size of a tenth; where the signal itself dies on its way, the last bias alone still tells.
+fn reference(variables: &[Judged]) -> f64 {
+    let of_bias = |variable: &Judged| {
+        let arrived = variable.arrived.filter(|arrived| arrived.finite)?;
+        (variable.var.rank() < 2).then_some(0.1 * arrived.norm)
+    };
+    let weights = largest(variables.iter().filter_map(elasticity));
+    weights.max(largest(variables.iter().filter_map(of_bias)))
+}
+
 fn largest(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(0.0, f64::max)
 }
@@ -374,57 +435,4 @@ fn has_large_input(batch: &Batch) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// How many other batches a variable is looked for in. A top-2 router over 8 experts misses one of them on a batch of 16
-/// tokens once in 100 times, and on all of these never.
-const OTHER_BATCHES: u64 = 8;
-
-/// Batches of the same shapes and ranges as this one, with other inputs: of its own spread, and three times as wide.
-fn other_batches(batch: &Batch) -> Vec<Batch> {
-    let other = |seed: u64, input: &Tensor| -> Result<Tensor> {
-        let values = to_f64_vec(input)?;
-        let Some((low, high)) = extent(&values) else { return Ok(input.clone()) };
-        let (seed, shape, device) = (Seed::new(seed), input.shape(), input.device());
-        if !input.dtype().is_float() {
-            let ids =
-                seed.uniform("ids", low..high + 1.0, shape, candle_core::DType::F64, device)?;
-            return Ok(ids.floor()?.to_dtype(input.dtype())?);
-        }
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-        let spread = if seed.value() % 2 == 0 { spread } else { 3.0 * spread };
-        let noise = seed.normal("input", shape, input.dtype(), device)?;
-        Ok(noise.affine(spread.max(0.1), mean)?)
-    };
-    (0..OTHER_BATCHES)
-        .filter_map(|seed| {
-            let input = batch.input().iter().map(|input| other(seed, input));
-            Some(batch.with_input(input.collect::<Result<Vec<_>>>().ok()?))
-        })
-        .filter(|batch| !batch.input().is_empty())
-        .collect()
-}
-
-/// Whether a variable that this batch leaves alone matters on another, and how many were tried. A model may refuse an
-/// input it was not made for.
-fn on_other_batches(
-    learner: &Learner<'_>,
-    batches: &[Batch],
-    name: &str,
-    var: &Var,
-) -> Result<(GradientVerdict, usize)> {
-    let mut tried = 0;
-    for batch in batches {
-        let Ok(Some(still)) = Still::new(learner, batch, false) else { continue };
-        tried += 1;
-        if still.moving(name, var)?.any() {
-            let arrives =
-                learner.evaluate(batch, true)?.loss.backward()?.get(var.as_tensor()).is_some();
-            let verdict = if arrives { GradientVerdict::Idle } else { GradientVerdict::Cut };
-            return Ok((verdict, tried));
-        }
-    }
-    Ok((GradientVerdict::Unused, tried))
 }

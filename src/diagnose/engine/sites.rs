@@ -2,9 +2,9 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::Site;
+use super::{Call, Site};
 use crate::{
-    Result as CheckResult,
+    Cause, Result as CheckResult,
     measure::{graph::Graph, values::same_bits},
 };
 
@@ -31,15 +31,22 @@ pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> 
             _ => Vec::new(),
         };
         for candidate in candidates {
-            let is_exposed =
-                used_elsewhere || !candidate.needs_other_use || uses(graph, &node.operands) > 1;
-            if is_exposed && is_made_by(&candidate, &operands, &node.tensor)? {
+            let is_exposed = |candidate: &Candidate| -> Result<bool> {
+                let alone = candidate.needs_other_use && !used_elsewhere;
+                Ok(!alone || has_other_use(graph, node.operands[0])?)
+            };
+            if is_made_by(&candidate, &operands, &node.tensor)? && is_exposed(&candidate)? {
                 let Candidate { operation, call, what, remedy, swapped, .. } = candidate;
                 let mut operands = node.operands.clone();
                 if swapped {
                     operands.reverse();
                 }
-                sites.push(Site { node: at, operands, operation, call, what, remedy });
+                // A product that is wrong itself depends on how its operand lies in memory.
+                let cause = match operation.as_str() {
+                    STRIDED_MATMUL => Cause::LayoutDependent,
+                    _ => Cause::GradientEngine,
+                };
+                sites.push(Site { node: at, operands, operation, call, cause, what, remedy });
                 break;
             }
         }
@@ -50,7 +57,7 @@ pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> 
 /// An operation that may have made a node, going by the dimensions.
 struct Candidate {
     operation: String,
-    call: Box<dyn Fn(&[Tensor]) -> Result<Tensor>>,
+    call: Call,
     what: &'static str,
     remedy: &'static str,
     /// Whether the graph lists its operands in the other order.
@@ -59,9 +66,49 @@ struct Candidate {
     needs_other_use: bool,
 }
 
-/// How many nodes are computed from the first of these.
-fn uses(graph: &Graph, operands: &[usize]) -> usize {
-    graph.nodes().iter().filter(|node| node.operands.contains(&operands[0])).count()
+/// Whether more than one node is computed from this one.
+///
+/// The graph does not show `x` as an operand of `f(x) + x`, nor of `cat([f(x), x])`: those are known by their values.
+fn has_other_use(graph: &Graph, x: usize) -> Result<bool> {
+    let consumers = graph.nodes().iter().filter(|node| node.operands.contains(&x)).count();
+    if consumers > 1 {
+        return Ok(true);
+    }
+    let own = graph.nodes()[x].tensor.detach();
+    for node in &graph.nodes()[x + 1..] {
+        let result = node.tensor.detach();
+        if let [operand] = node.operands[..]
+            && operand != x
+            && result.dims() == own.dims()
+        {
+            let other = graph.nodes()[operand].tensor.detach();
+            for binary in [Tensor::add, Tensor::mul, Tensor::sub] {
+                if other.dims() == own.dims() && same_bits(&binary(&other, &own)?, &result)? {
+                    return Ok(true);
+                }
+            }
+        }
+        if is_an_end(&own, &result)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether `whole` begins or ends with `part` along one dimension, as a concatenation does.
+fn is_an_end(part: &Tensor, whole: &Tensor) -> Result<bool> {
+    if part.rank() != whole.rank() || part.dtype() != whole.dtype() {
+        return Ok(false);
+    }
+    let longer: Vec<usize> =
+        (0..part.rank()).filter(|dim| part.dims()[*dim] != whole.dims()[*dim]).collect();
+    let [dim] = longer[..] else { return Ok(false) };
+    let (own, all) = (part.dims()[dim], whole.dims()[dim]);
+    if own >= all {
+        return Ok(false);
+    }
+    Ok(same_bits(&whole.narrow(dim, 0, own)?, part)?
+        || same_bits(&whole.narrow(dim, all - own, own)?, part)?)
 }
 
 fn is_made_by(candidate: &Candidate, operands: &[&Tensor], result: &Tensor) -> Result<bool> {
@@ -234,6 +281,8 @@ fn conv1d(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
     found
 }
 
+const STRIDED_MATMUL: &str = "matmul of a strided tensor";
+
 fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
     let mut found = Vec::new();
     for (x, y, swapped) in [(a, b, false), (b, a, true)] {
@@ -245,7 +294,7 @@ fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
             && inner(y, D::Minus1) == inner(result, D::Minus1);
         if strided && fits && x.rank() == y.rank() {
             found.push(Candidate {
-                operation: "matmul of a strided tensor".to_owned(),
+                operation: STRIDED_MATMUL.to_owned(),
                 call: laid_out(x, y, |x, y| x.matmul(y)),
                 what: "its product is wrong where the left side is no contiguous tensor and the right side is one matrix for the whole batch",
                 remedy: "call `.contiguous()?` on the left side, the input of the `Linear`",
@@ -259,11 +308,7 @@ fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
 
 /// A call on operands that lie in memory as these two do: the order of their dimensions, and a matrix that stands for a
 /// whole batch of equal ones.
-fn laid_out(
-    x: &Tensor,
-    y: &Tensor,
-    call: fn(&Tensor, &Tensor) -> Result<Tensor>,
-) -> Box<dyn Fn(&[Tensor]) -> Result<Tensor>> {
+fn laid_out(x: &Tensor, y: &Tensor, call: fn(&Tensor, &Tensor) -> Result<Tensor>) -> Call {
     let order = |t: &Tensor| {
         let mut order: Vec<usize> = (0..t.rank()).collect();
         order.sort_by_key(|dim| std::cmp::Reverse(t.stride()[*dim]));

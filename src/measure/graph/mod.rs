@@ -80,15 +80,16 @@ impl Graph {
     }
 
     /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity. A mask
-    /// of minus infinity is no fault as long as nothing makes a NaN of it.
-    pub(crate) fn first_not_finite(&self) -> Result<Option<usize>> {
+    /// of minus infinity is no fault as long as nothing makes a NaN of it:
+    /// with `masks`, minus infinity is left out.
+    pub(crate) fn first_not_finite(&self, masks: bool) -> Result<Option<usize>> {
         let mut infinite = None;
         for (at, node) in self.nodes.iter().enumerate() {
             let found = non_finite_values(&node.tensor)?;
             if found.nan > 0 {
                 return Ok(Some(at));
             }
-            if found.count() > 0 {
+            if found.positive_infinity > 0 || (found.count() > 0 && !masks) {
                 infinite = infinite.or(Some(at));
             }
         }
@@ -99,6 +100,11 @@ impl Graph {
     pub(crate) fn operation(&self, node: usize) -> Result<Option<&'static str>> {
         let operands = self.nodes[node].operands.iter().map(|at| &self.nodes[*at].tensor);
         operation::of(&self.nodes[node].tensor, &operands.collect::<Vec<_>>())
+    }
+
+    /// Whether `later` is `node` itself, perhaps in another shape.
+    pub(crate) fn is_seen_as(&self, node: usize, later: usize) -> bool {
+        storage_of(&self.nodes[node].tensor) == storage_of(&self.nodes[later].tensor)
     }
 
     /// Whether the node is another node's storage seen in another shape or order.

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{Objective, Slot, coarser, nearby, slot};
+use super::{Objective, Slot, coarser, coarsest, nearby, slot};
 use crate::{
     Failure, Result, Seed,
     measure::{
@@ -43,7 +43,7 @@ impl<'f> OfFunction<'f> {
             .map(|(name, leaf)| slot(name.clone(), leaf.as_tensor(), &grads))
             .collect::<Result<Vec<_>>>()?;
         let dtypes = floats.iter().map(|at| members[*at].dtype());
-        let dtype = dtypes.fold(output.dtype(), coarser);
+        let dtype = dtypes.fold(coarser(output.dtype(), coarsest(&root)), coarser);
         Ok(Self { f, members: members.to_vec(), floats, slots, weights, dtype, root, leaves })
     }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{Objective, Slot, coarser, nearby, slot};
+use super::{Objective, Slot, coarser, coarsest, nearby, slot};
 use crate::{
     Batch, Failure, Learner, Result, Seed,
     measure::{
@@ -46,7 +46,8 @@ impl<'l, 'a> OfLearner<'l, 'a> {
             }
         }
         let variables: Vec<Var> = learner.trainable().map(|(_, var)| var.clone()).collect();
-        let dtype = variables.iter().fold(loss.dtype(), |dtype, var| coarser(dtype, var.dtype()));
+        let dtype =
+            variables.iter().fold(coarsest(&loss), |dtype, var| coarser(dtype, var.dtype()));
         Ok(Self { learner, batch, train, variables, slots, dtype, kept: changed, loss })
     }
 }

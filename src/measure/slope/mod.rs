@@ -119,8 +119,9 @@ pub(crate) struct Slopes<'o> {
 /// Rounding moves the two sides of a difference independently, each by perhaps twice what a few nudges showed.
 const ROUNDINGS: f64 = 4.0;
 
-/// A step is looked along in so many parts for jumps.
+/// The way is looked along in so many parts for a jump, and the steepest of them halved so many times.
 const PARTS: usize = 16;
+const HALVINGS: usize = 12;
 
 impl<'o> Slopes<'o> {
     /// Measures how much of the objective is rounding, by moving each tensor by at most its last bit.
@@ -182,8 +183,8 @@ impl<'o> Slopes<'o> {
         Ok(Comparison { agreement, analytic, numeric: rung.central, allowed, step: rung.step })
     }
 
-    /// Whether the function goes in jumps: flat on every short step and not on one of the tensor's own size, or flat on
-    /// most of the way along one of the steps and not on the rest.
+    /// Whether the function goes in jumps: flat on short steps and not on long ones, or with a jump on the way to a step of
+    /// the tensor's own size.
     fn is_staircase(
         &mut self,
         slot: usize,
@@ -204,18 +205,44 @@ impl<'o> Slopes<'o> {
         if rungs.iter().any(is_flat_at) {
             return Ok(true);
         }
-        for rung in rungs.iter().rev() {
-            let (mut flat, mut way, mut last) = (0, 0.0, self.base);
-            for part in 1..=PARTS {
-                let there = direction.moved(&own, rung.step * part as f64 / PARTS as f64)?;
-                let value = self.objective.value(slot, &there)?;
-                let change = (value - last).abs();
-                flat += usize::from(change <= noise);
-                way += change;
-                last = value;
+        self.has_a_jump(slot, direction)
+    }
+
+    /// Whether the function jumps somewhere on the way to a step of the tensor's own size: it is followed into the part
+    /// where it changes most, and where it jumps that change does not shrink with the part.
+    fn has_a_jump(&mut self, slot: usize, direction: &Direction) -> Result<bool> {
+        let own = self.objective.slots()[slot].value.clone();
+        let noise = ROUNDINGS * self.rounding;
+        for side in [1.0, -1.0] {
+            let mut at = |part: f64| -> Result<f64> {
+                self.objective.value(slot, &direction.moved(&own, side * part)?)
+            };
+            let mut values = Vec::new();
+            for part in 0..=PARTS {
+                values.push(at(part as f64 / PARTS as f64)?);
             }
-            self.evaluations += PARTS;
-            if 2 * flat >= PARTS && way > 2.0 * PARTS as f64 * noise {
+            let change = |pair: &[f64]| (pair[1] - pair[0]).abs();
+            let steepest = |a: &usize, b: &usize| {
+                change(&values[*a..*a + 2]).total_cmp(&change(&values[*b..*b + 2]))
+            };
+            let part = (0..PARTS).max_by(steepest).unwrap_or(0);
+            let (mut low, mut high) =
+                (part as f64 / PARTS as f64, (part + 1) as f64 / PARTS as f64);
+            let (mut below, mut above) = (values[part], values[part + 1]);
+            let first = (above - below).abs();
+            for _ in 0..HALVINGS {
+                let middle = 0.5 * (low + high);
+                let value = at(middle)?;
+                if (value - below).abs() >= (above - value).abs() {
+                    (high, above) = (middle, value);
+                } else {
+                    (low, below) = (middle, value);
+                }
+            }
+            self.evaluations += PARTS + 1 + HALVINGS;
+            // A steep slope shrinks 4,000 times here, a jump not at all.
+            let left = (above - below).abs();
+            if left > 0.05 * first && left > 4.0 * noise {
                 return Ok(true);
             }
         }
@@ -293,6 +320,14 @@ pub(super) fn coarser(a: DType, b: DType) -> DType {
 fn slot(name: String, tensor: &Tensor, grads: &GradStore) -> Result<Slot> {
     let gradient = grads.get(tensor).map(to_f64_vec).transpose()?;
     Ok(Slot { name, value: tensor.copy()?.detach(), gradient })
+}
+
+/// The coarsest float format that anything between the result and the variables is computed in.
+fn coarsest(root: &Tensor) -> DType {
+    root.sorted_nodes().iter().fold(root.dtype(), |dtype, node| match node.dtype().is_float() {
+        true => coarser(dtype, node.dtype()),
+        false => dtype,
+    })
 }
 
 /// How far a point nearby is, as a share of each entry: far beyond any step, and no change of what is looked at.

@@ -23,7 +23,7 @@ pub(crate) struct Compared {
     pub(crate) arrived: bool,
 }
 
-/// Two directions with one factor, to so many digits: then it is the factor of all entries.
+/// Directions with one factor, to so many digits of what it is off by: then it is the factor of all entries.
 const SAME_FACTOR: f64 = 1e-3;
 
 /// Points nearby that are looked at where the first one leaves a question open.
@@ -142,7 +142,7 @@ fn factor(looks: &[(Comparison, Direction)]) -> Option<f64> {
         .filter(|look| look.0.numeric.abs() > 100.0 * look.0.allowed)
         .map(|look| look.0.analytic / look.0.numeric);
     let first = factors.next()?;
-    let same = |other: f64| (other - first).abs() <= SAME_FACTOR * first.abs();
+    let same = |other: f64| (other - first).abs() <= SAME_FACTOR * (first - 1.0).abs();
     let rest: Vec<f64> = factors.collect();
     (!rest.is_empty() && rest.into_iter().all(same)).then_some(first)
 }
