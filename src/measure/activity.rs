@@ -41,15 +41,28 @@ pub(crate) fn of_graph(graph: &Graph) -> Result<Vec<Activity>> {
         if node.tensor.rank() < 2 || !node.tensor.dtype().is_float() || graph.is_view(at) {
             continue;
         }
-        let operand = &graph.nodes()[operand].tensor;
-        for operation in ["relu", "tanh", "sigmoid"] {
-            if operation::is_unary(operation, &node.tensor, operand)? {
-                found.extend(activity(at, operation, &node.tensor, operand)?);
-                break;
-            }
+        let tensor = &graph.nodes()[operand].tensor;
+        let Some(operation) = named(&node.tensor, tensor)? else { continue };
+        // A leaky ReLU is the sum of a ReLU and of what else is made of its operand: nothing is blocked there.
+        if operation == "relu" && graph.consumers(operand) > 1 {
+            continue;
         }
+        found.extend(activity(at, operation, &node.tensor, tensor)?);
     }
     Ok(found)
+}
+
+/// The activation that made `result`. Where every value is 1, or every one is -1, two give the same bits.
+fn named(result: &Tensor, operand: &Tensor) -> Result<Option<&'static str>> {
+    let is = |operation| operation::is_unary(operation, result, operand);
+    Ok(match (is("relu")?, is("tanh")?, is("sigmoid")?) {
+        (true, ..) => Some("relu"),
+        (_, true, true) => Some("sigmoid or tanh"),
+        (_, true, _) if is("elu")? => Some("tanh or elu"),
+        (_, true, _) => Some("tanh"),
+        (_, _, true) => Some("sigmoid"),
+        _ => None,
+    })
 }
 
 fn activity(
@@ -66,7 +79,7 @@ fn activity(
     let columns = by_unit(result)?;
     let all = |unit: &&Vec<f64>, holds: fn(f64) -> bool| unit.iter().all(|v| holds(*v));
     let flat: fn(f64) -> bool = match operation {
-        "tanh" => |y| 1.0 - y * y < FLAT,
+        "tanh" | "tanh or elu" | "sigmoid or tanh" => |y| 1.0 - y * y < FLAT,
         _ => |y| y * (1.0 - y) < FLAT * 0.25,
     };
     let dead = if is_relu { columns.iter().filter(|u| all(u, |v| v == 0.0)).count() } else { 0 };

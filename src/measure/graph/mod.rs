@@ -80,26 +80,39 @@ impl Graph {
         self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
     }
 
-    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity. A mask
-    /// of minus infinity is no fault as long as nothing makes a NaN of it.
+    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity.
+    ///
+    /// A mask of minus infinity is no fault as long as nothing makes a NaN of it and the result does not hold it: minus
+    /// infinity alone counts from a logarithm only, or where the result is not finite either.
     pub(crate) fn first_not_finite(&self) -> Result<Option<usize>> {
-        let mut infinite = None;
+        let (mut infinite, mut masked, mut last) = (None, None, false);
         for (at, node) in self.nodes.iter().enumerate() {
             let found = non_finite_values(&node.tensor)?;
+            last = found.count() > 0;
             if found.nan > 0 {
                 return Ok(Some(at));
             }
-            if found.count() > 0 {
+            let is_known = infinite.is_some();
+            if found.positive_infinity > 0 {
                 infinite = infinite.or(Some(at));
+            } else if last && !is_known && self.operation(at)? == Some("log") {
+                infinite = Some(at);
+            } else if last {
+                masked = masked.or(Some(at));
             }
         }
-        Ok(infinite)
+        Ok(infinite.or(masked.filter(|_| last)))
     }
 
     /// The operation that made a node, where its value tells.
     pub(crate) fn operation(&self, node: usize) -> Result<Option<&'static str>> {
         let operands = self.nodes[node].operands.iter().map(|at| &self.nodes[*at].tensor);
         operation::of(&self.nodes[node].tensor, &operands.collect::<Vec<_>>())
+    }
+
+    /// How many nodes were computed from this one.
+    pub(crate) fn consumers(&self, node: usize) -> usize {
+        self.nodes[node..].iter().filter(|other| other.operands.contains(&node)).count()
     }
 
     /// Whether the node is another node's storage seen in another shape or order.
