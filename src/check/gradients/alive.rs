@@ -8,7 +8,7 @@ use crate::{
         graph::Graph,
         slope::traced,
     },
-    verdict::{count, listed, number},
+    verdict::{all, count, listed, number},
 };
 
 /// No layer is dead or saturated, and none computes next to nothing.
@@ -154,11 +154,7 @@ impl UnitsAlive {
         let graph = Graph::of(root, learner.variables());
         let seen = Seen::of(learner, &graph)?;
         if seen.layers.is_empty() {
-            return Err(Failure::vacuous("no layer can be seen from the output")
-                .fact("unseen", listed(&seen.unseen.iter().map(String::as_str).collect::<Vec<_>>()))
-                .help(
-                    "the graph ends before every layer: `assert_gradients_flow!` names the operation that ends it",
-                ));
+            return Err(nothing_seen(&seen.unseen));
         }
         let mut findings = self.findings(&seen);
         if let Some(node) = graph.first_not_finite()? {
@@ -192,10 +188,11 @@ impl UnitsAlive {
             let whole = blocked == layer.units && (layer.units >= ENOUGH_UNITS || many);
             if blocked > 0 && (whole || (many && blocked as f64 > MOST * layer.units as f64)) {
                 let evidence = format!(
-                    "{blocked} of {} of the {} are {state} on all {}",
+                    "{blocked} of {} of the {} {} {state} on {}",
                     count(layer.units, "unit"),
                     layer.activation.unwrap_or("activation"),
-                    count(layer.samples, "sample"),
+                    if blocked == 1 { "is" } else { "are" },
+                    all(layer.samples, "sample"),
                 );
                 found.push(Finding::confirmed(cause, evidence).at(&layer.layer));
             }
@@ -262,6 +259,17 @@ impl Seen {
         let unseen = graph.unreached().into_iter().filter(statistic).map(str::to_owned).collect();
         Ok(Self { layers: found.into_iter().map(|(_, layer)| layer).collect(), weighted, unseen })
     }
+}
+
+fn nothing_seen(unseen: &[String]) -> Failure {
+    if unseen.is_empty() {
+        return Failure::vacuous("no layer has a name").help(
+            "layers are named after the prefixes of their variables: build each with its own, `vb.pp(\"l1\")`",
+        );
+    }
+    Failure::vacuous("no layer can be seen from the output")
+        .fact("unseen", listed(&unseen.iter().map(String::as_str).collect::<Vec<_>>()))
+        .help("the graph ends before every layer: `assert_gradients_flow!` names the operation that ends it")
 }
 
 /// Whether no other module lies within: a block's output is that of its last layer.
