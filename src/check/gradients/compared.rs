@@ -69,8 +69,11 @@ impl Judgement {
     fn failure(&self, findings: Vec<Finding>) -> Failure {
         let wrong =
             self.compared.iter().filter(|slot| slot.agreement == Agreement::Differs).count();
-        let headline = match wrong {
-            0 => format!("the gradient of the {} depends on how its input comes to it", self.of),
+        let headline = match (wrong, self.compared.len()) {
+            (0, _) => {
+                format!("the gradient of the {} depends on how its input comes to it", self.of)
+            }
+            (1, 1) => format!("the gradient is not the slope of the {}", self.of),
             _ => format!(
                 "the gradient of {wrong} of {} is not the slope of the {}",
                 count(self.compared.len(), if self.of == "loss" { "variable" } else { "input" }),
@@ -208,18 +211,24 @@ fn described(slot: &Compared, of: &str) -> Finding {
         );
         return Finding::confirmed(Cause::GradientCut, evidence).at(&slot.name);
     }
-    let throughout = match slot.factor {
-        Some(factor) => format!("; it is {} of the slope throughout", number(factor)),
+    let throughout = match told(slot.factor) {
+        Some(factor) => format!("; it is {factor} times the slope throughout"),
         None => String::new(),
     };
     let (place, analytic, numeric) = match slot.entry {
         Some(entry) => (element(&slot.name, entry.at, &slot.dims), entry.analytic, entry.numeric),
         None => (slot.name.clone(), comparison.analytic, comparison.numeric),
     };
+    if !analytic.is_finite() {
+        let evidence = format!("the gradient is {}, where the {of} is finite", number(analytic));
+        return Finding::confirmed(Cause::NotFinite, evidence).at(place).advice_is(
+            "the derivative of `sqrt`, `log`, `norm` or `powf` is not finite at 0: add a small number before them",
+        );
+    }
     let evidence = match number(analytic) == number(numeric) {
         // Too close to tell apart in three digits.
         true => format!(
-            "the gradient is {analytic:.9e}, the slope {numeric:.9e}: off by {} of its size{throughout}",
+            "the gradient is off by {} of its size: {analytic:.9e}, where the slope is {numeric:.9e}",
             number((analytic / numeric - 1.0).abs()),
         ),
         false => {
@@ -231,6 +240,11 @@ fn described(slot: &Compared, of: &str) -> Finding {
         }
     };
     Finding::confirmed(Cause::GradientWrong, evidence).at(place)
+}
+
+/// A factor, unless it is 1 in all the digits that are told.
+fn told(factor: Option<f64>) -> Option<String> {
+    factor.map(number).filter(|factor| factor != "1")
 }
 
 fn element(name: &str, at: usize, dims: &[usize]) -> String {
@@ -313,10 +327,11 @@ fn explained(
             format!("; at {place} {}", w.finding.evidence())
         });
         let evidence = format!(
-            "{}, tried by itself: {}, and {} come before it{example}",
+            "{}, tried by itself: {}, and {} {} before it{example}",
             defect.operation,
             defect.what,
             listed(&names),
+            if names.len() == 1 { "comes" } else { "come" },
         );
         let finding = Finding::confirmed(Cause::GradientEngine, evidence).advice_is(defect.remedy);
         let place = graph.place(defect.node, &modules);
@@ -330,7 +345,12 @@ fn explained(
     }
     // One bracket for all: what is right lies behind the operation, what is wrong before it.
     let bracket = match right {
-        [] => Cause::GradientWrong.advice().to_owned(),
+        // A constant is no part of the graph, so that an operation with one cannot be computed again.
+        [] => format!(
+            "{}, and candle's own operations with a constant: `conv1d` of a batch, `scatter` and a product with a \
+             strided tensor have a wrong one (docs/candle-audit.md lists them)",
+            Cause::GradientWrong.advice(),
+        ),
         right => format!(
             "{}: it belongs to an operation between those that are wrong and those that are right ({})",
             Cause::GradientWrong.advice(),
@@ -478,7 +498,7 @@ fn table(compared: &[Compared]) -> String {
 }
 
 fn row(slot: &Compared) -> [String; 3] {
-    let what = match (slot.agreement, slot.factor) {
+    let what = match (slot.agreement, told(slot.factor)) {
         (Agreement::Agrees, _) if slot.comparison.analytic == 0.0 => {
             "zero, as the slope".to_owned()
         }
@@ -487,7 +507,10 @@ fn row(slot: &Compared) -> [String; 3] {
         (Agreement::Staircase, _) => "not judged: the function is a staircase here".to_owned(),
         (Agreement::Unclear, _) => "unclear".to_owned(),
         (Agreement::Differs, _) if !slot.arrived => "none    where there is a slope".to_owned(),
-        (Agreement::Differs, Some(factor)) => format!("wrong   {} of the slope", number(factor)),
+        (Agreement::Differs, _) if !slot.comparison.analytic.is_finite() => {
+            "wrong   not finite".to_owned()
+        }
+        (Agreement::Differs, Some(factor)) => format!("wrong   {factor} times the slope"),
         (Agreement::Differs, None) => format!("wrong   off by {}", number(slot.error)),
     };
     [slot.name.clone(), format!("{:?}", slot.dims), what]
