@@ -42,12 +42,19 @@ struct Site {
 /// The operations of a graph that candle differentiates wrongly on the values they had, in the order they were computed.
 pub(crate) fn defects(graph: &Graph) -> Result<Vec<Defect>> {
     let mut found = Vec::new();
-    for site in sites::of(graph)? {
-        let operands: Vec<Tensor> =
-            site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
-        if is_wrong(&site, &operands)? {
-            let Site { node, operation, what, remedy, .. } = site;
-            found.push(Defect { node, operation, what, remedy });
+    let sites = sites::of(graph)?;
+    // Where several operations give the same bits it may have been any of them: on a window of equal values the mean is
+    // the maximum. Then all have to be wrong.
+    for same in sites.chunk_by(|a, b| a.node == b.node) {
+        let mut all_wrong = true;
+        for site in same {
+            let operands: Vec<Tensor> =
+                site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
+            all_wrong = all_wrong && is_wrong(site, &operands)?;
+        }
+        if all_wrong {
+            let Site { node, operation, what, remedy, .. } = &same[0];
+            found.push(Defect { node: *node, operation: operation.clone(), what, remedy });
         }
     }
     Ok(found)

@@ -8,7 +8,7 @@ use crate::{
     measure::{graph::Graph, values::same_bits},
 };
 
-/// Every node that one of these operations made.
+/// Every node that one of these operations made, once for each that may have made it.
 pub(super) fn of(graph: &Graph) -> CheckResult<Vec<Site>> {
     let mut sites = Vec::new();
     for (at, node) in graph.nodes().iter().enumerate() {
@@ -38,7 +38,6 @@ pub(super) fn of(graph: &Graph) -> CheckResult<Vec<Site>> {
                     operands.reverse();
                 }
                 sites.push(Site { node: at, operands, operation, call, what, remedy });
-                break;
             }
         }
     }
@@ -159,9 +158,10 @@ fn maxima(x: &Tensor, result: &Tensor) -> Vec<Candidate> {
     const TIES_REMEDY: &str = "break the ties, or take `log_sum_exp` for a maximum";
     let reduces: [(&str, Reduce); 4] = [
         ("max", |x, dim| x.max(dim)),
-        ("max_keepdim", |x, dim| x.max_keepdim(dim)),
+        // What `max` itself is made of: `squeeze` comes after it.
+        ("max", |x, dim| x.max_keepdim(dim)),
         ("min", |x, dim| x.min(dim)),
-        ("min_keepdim", |x, dim| x.min_keepdim(dim)),
+        ("min", |x, dim| x.min_keepdim(dim)),
     ];
     if result.elem_count() >= x.elem_count() || !x.dtype().is_float() {
         return Vec::new();
@@ -174,7 +174,8 @@ fn maxima(x: &Tensor, result: &Tensor) -> Vec<Candidate> {
             continue;
         }
         for (name, reduce) in reduces {
-            found.push(unary(format!("{name}({dim})"), TIES, TIES_REMEDY, move |x| reduce(x, dim)));
+            let name = format!("{name} along dimension {dim}");
+            found.push(unary(name, TIES, TIES_REMEDY, move |x| reduce(x, dim)));
         }
     }
     found
