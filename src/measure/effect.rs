@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var};
 
 use super::{
-    noise::{nudged, spread},
+    noise::{epsilon, nudged, spread},
     values::{norm, same_bits, scalar},
 };
 use crate::{Batch, Failure, Learner, Result, Seed, learner::Evaluation};
@@ -77,7 +77,11 @@ impl<'s, 'a> Still<'s, 'a> {
         for (var, own) in kept {
             var.set(&own)?;
         }
-        self.compared(&there?)
+        let effect = self.compared(&there?)?;
+        // A nudge may leave the loss as it is, to the bit; another would not.
+        let epsilon = epsilon(self.base.loss.dtype()).unwrap_or(0.0);
+        let least = epsilon * scalar(&self.base.loss)?.abs();
+        Ok(Effect { on_loss: effect.on_loss.max(least), ..effect })
     }
 
     fn compared(&self, there: &Evaluation) -> Result<Effect> {

@@ -11,9 +11,9 @@ use crate::{
     measure::{
         gradients,
         graph::{Graph, operation},
-        values::to_f64_vec,
+        values::{scalar, to_f64_vec},
     },
-    verdict::{count, listed, number},
+    verdict::{all as all_of, count, listed, number},
 };
 
 /// Every variable that is not frozen gets a gradient: finite, not zero, and of a sane size beside the others.
@@ -124,6 +124,7 @@ impl GradientsFlow {
         let first = learner.evaluate(batch, true)?;
         arguments::evaluation(batch, &first)?;
         let pass = gradients::of_evaluation(learner, first)?;
+        at_the_floor(&pass)?;
         let judgement = Judgement::of(learner, batch, pass)?;
 
         let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
@@ -146,6 +147,18 @@ impl GradientsFlow {
         Err(Failure::violated(headline)
             .fact("gradients", table(&variables))
             .with_findings(findings))
+    }
+}
+
+/// A loss with a margin (a hinge, triplets) is exactly 0 where the margin is kept, and so are all its gradients.
+fn at_the_floor(pass: &gradients::Pass) -> Result<()> {
+    let all_zero = pass.arrived.iter().all(|arrived| arrived.is_some_and(|a| a.norm == 0.0));
+    match all_zero && scalar(&pass.evaluation.loss)? == 0.0 {
+        true => {
+            Err(Failure::vacuous("the loss is exactly 0 on this batch, and so is every gradient")
+                .help("give it a batch that is not fitted already"))
+        }
+        false => Ok(()),
     }
 }
 
@@ -260,12 +273,14 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             false => (Cause::UnitsSaturated, "at the ends of their range"),
         };
         let evidence = format!(
-            "all {} of the {} are {state} on all {}, so {} of {} get a gradient of zeros: {place}",
-            count(activity.units, "unit"),
+            "{} of the {} {} {state} on {}, so {} of {} {} a gradient of zeros: {place}",
+            all_of(activity.units, "unit"),
             activity.operation,
-            count(activity.samples, "sample"),
+            if activity.units == 1 { "is" } else { "are" },
+            all_of(activity.samples, "sample"),
             zero.len(),
             count(all, "variable"),
+            if zero.len() == 1 { "gets" } else { "get" },
         );
         return Ok(vec![Finding::confirmed(cause, evidence).at(layer)]);
     }
@@ -275,9 +290,10 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         judgement.variables.iter().filter(|v| v.var.rank() >= 2).filter(constant).collect();
     if !constants.is_empty() {
         let evidence = format!(
-            "{} of {} get a gradient of zeros, still after four steps: the entries of {} are all equal",
+            "{} of {} {} a gradient of zeros, still after four steps: the entries of {} are all equal",
             zero.len(),
             count(all, "variable"),
+            if zero.len() == 1 { "gets" } else { "get" },
             listed(&names(&constants)),
         );
         return Ok(vec![Finding::confirmed(Cause::WeightsConstant, evidence).at(place)]);
@@ -335,10 +351,11 @@ fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             Some((layer, activity)) if activity.saturated > 0 => Finding::confirmed(
                 Cause::UnitsSaturated,
                 format!(
-                    "all {} of the {} are at the ends of their range on all {}; {evidence}",
-                    count(activity.units, "unit"),
+                    "{} of the {} {} at the ends of their range on {}; {evidence}",
+                    all_of(activity.units, "unit"),
                     activity.operation,
-                    count(activity.samples, "sample"),
+                    if activity.units == 1 { "is" } else { "are" },
+                    all_of(activity.samples, "sample"),
                 ),
             )
             .at(layer),
@@ -376,7 +393,7 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
         graph.place(node, &modules).unwrap_or_else(|| "before the first layer".to_owned())
     };
     let which = match broken.as_slice() {
-        [] => "candle's `relu` makes 0 of NaN, so the loss does not show it".to_owned(),
+        [] => "the loss does not show it: candle's `relu` makes 0 of NaN".to_owned(),
         broken => format!(
             "the gradient of {} of {} is NaN or infinite ({})",
             broken.len(),
