@@ -2,6 +2,7 @@
 
 mod audit;
 mod corpus;
+mod gradients;
 mod hygiene;
 #[cfg(feature = "proptest")]
 mod property;
