@@ -131,3 +131,8 @@ pub use verdict::{Cause, Failure, FailureKind, Finding};
 
 /// What every fallible function of candling returns.
 pub type Result<T> = std::result::Result<T, Failure>;
+
+/// The programs of the findings run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/findings.md")]
+mod findings {}

@@ -3,7 +3,9 @@
 mod audit;
 mod corpus;
 mod gradients;
+mod gradients_power;
 mod hygiene;
+mod models;
 #[cfg(feature = "proptest")]
 mod property;
 #[cfg(feature = "seed-candle")]

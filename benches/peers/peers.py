@@ -1,4 +1,4 @@
-"""The rows of `cargo bench --bench compare`, and two training steps, by PyTorch and numpy.
+"""The rows of `cargo bench --bench compare`, two training steps, and the check of a gradient, by PyTorch and numpy.
 
 Needs torch and numpy. Every row is printed beside the floor, which is reading both arrays once, so that ratios can be
 set beside candling's: absolute times differ between machines, and between runs on one machine. With `--threads 1` CPU
@@ -8,6 +8,7 @@ time is taken, which other work on the machine disturbs less; run the benchmark 
 import argparse
 import time
 
+import gradients
 import numpy as np
 import torch
 
@@ -95,25 +96,8 @@ def train(name, model, x, y, steps=200):
     print(f"{name:<46}{times[0] * 1e3:>10.2f}{times[steps // 2] * 1e3:>10.2f}", flush=True)
 
 
-def main():
-    global clock
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=list(DTYPES))
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.threads == 1:
-        clock = time.process_time
-    torch.manual_seed(0)
-    print(f"torch {torch.__version__}, numpy {np.__version__}, {torch.get_num_threads()} threads\n")
-    print(f"{'tensors':<8}  {'case':<36}{'us':>14}{'floors':>10}")
-    for dtype in arguments.dtypes:
-        compare(dtype, LARGE)
-    for dtype in arguments.dtypes:
-        compare(dtype, SMALL)
-
+def train_all():
     nn = torch.nn
-    print(f"\n{'one training step, ms':<46}{'best':>10}{'median':>10}")
     mlp = nn.Sequential(
         nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
     )
@@ -124,6 +108,32 @@ def main():
         nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
     )  # fmt: skip
     train("conv net 1-16-32, 28x28, batch 32", conv, torch.randn(32, 1, 28, 28), torch.arange(32) % 10)
+
+
+def main():
+    global clock
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--only", choices=["compare", "train", "gradients", "bugs"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.threads == 1:
+        clock = time.process_time
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, numpy {np.__version__}, {torch.get_num_threads()} threads")
+    if arguments.only in (None, "compare"):
+        print(f"\n{'tensors':<8}  {'case':<36}{'us':>14}{'floors':>10}")
+        for elements in (LARGE, SMALL):
+            for dtype in arguments.dtypes:
+                compare(dtype, elements)
+    if arguments.only in (None, "train"):
+        print(f"\n{'one training step, ms':<46}{'best':>10}{'median':>10}")
+        train_all()
+    if arguments.only in (None, "gradients"):
+        gradients.times(clock)
+    if arguments.only in (None, "bugs"):
+        gradients.power()
 
 
 if __name__ == "__main__":

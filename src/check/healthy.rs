@@ -2,7 +2,9 @@ use std::panic::Location;
 
 use candle_core::Tensor;
 
-use super::{OverfitsBatch, OverfitsBatchReport, call};
+use super::{
+    GradientsCorrect, GradientsFlow, OverfitsBatch, OverfitsBatchReport, UnitsAlive, call,
+};
 use crate::{
     Batch, Cause, Failure, FailureKind, Finding, Learner, Result,
     measure::scan::is_finite,
@@ -16,6 +18,9 @@ use crate::{
 /// |---|---|---|
 /// | `finite` | every learner | no NaN or infinity in input, targets, variables and output |
 /// | `labels` | `classes` given, integer targets | every label in `0..classes` |
+/// | `gradients_flow` | a loss and variables | see [`GradientsFlow`] |
+/// | `gradients_correct` | f32, f64, or a learner from [`Learner::build`] | see [`GradientsCorrect`] |
+/// | `units_alive` | layers that can be seen from the output | see [`UnitsAlive`] |
 /// | `overfits_batch` | a loss and variables | see [`OverfitsBatch`] |
 ///
 /// All checks run, whether or not one fails; the failure lists each with its verdict, and all findings together.
@@ -63,7 +68,8 @@ pub struct HealthyReport {
 }
 
 /// Every check there is, in the order it runs.
-const CHECKS: [&str; 3] = ["finite", "labels", "overfits_batch"];
+const CHECKS: [&str; 6] =
+    ["finite", "labels", "gradients_flow", "gradients_correct", "units_alive", "overfits_batch"];
 
 impl Default for Healthy {
     fn default() -> Self {
@@ -133,6 +139,7 @@ impl Healthy {
         if let Some(classes) = self.classes.filter(|_| self.runs("labels")) {
             outcomes.push(("labels", labels(batch, classes)));
         }
+        outcomes.extend(self.gradients(learner, batch));
         let mut fit = None;
         if self.runs("overfits_batch") && learner.has_loss() {
             let mut options = OverfitsBatch::new();
@@ -154,6 +161,35 @@ impl Healthy {
             true => Err(together(outcomes)),
             false => Ok(HealthyReport { ran, overfits_batch: fit }),
         }
+    }
+
+    /// The checks on gradients that apply: slopes cannot be measured in half precision, and a graph that ends before
+    /// every layer shows none.
+    fn gradients(&self, learner: &Learner<'_>, batch: &Batch) -> Vec<(&'static str, Result<()>)> {
+        let mut outcomes = Vec::new();
+        if !learner.has_loss() {
+            return outcomes;
+        }
+        let allowed = &self.allowed;
+        if self.runs("gradients_flow") {
+            let options = allowed.iter().fold(GradientsFlow::new(), |o, cause| o.allow(*cause));
+            outcomes.push(("gradients_flow", options.check(learner, batch).map(drop)));
+        }
+        let mut where_it_applies = |name: &'static str, outcome: Result<()>| {
+            let applies = |f: &Failure| f.kind() == FailureKind::Violated;
+            if outcome.as_ref().err().is_none_or(applies) {
+                outcomes.push((name, outcome));
+            }
+        };
+        if self.runs("gradients_correct") {
+            let options = allowed.iter().fold(GradientsCorrect::new(), |o, cause| o.allow(*cause));
+            where_it_applies("gradients_correct", options.check(learner, batch).map(drop));
+        }
+        if self.runs("units_alive") {
+            let options = allowed.iter().fold(UnitsAlive::new(), |o, cause| o.allow(*cause));
+            where_it_applies("units_alive", options.check(learner, batch).map(drop));
+        }
+        outcomes
     }
 
     fn runs(&self, check: &str) -> bool {
@@ -193,7 +229,11 @@ fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
         failure = failure.fact(*name, verdict);
     }
     for failed in failures {
-        failure = failure.facts_of(failed).with_findings(failed.findings().iter().cloned());
+        // What two checks prove is said once, by the one that was made for it.
+        let proved: Vec<Cause> =
+            failure.findings().iter().filter(|f| f.is_confirmed()).map(Finding::cause).collect();
+        let new = failed.findings().iter().filter(|finding| !proved.contains(&finding.cause()));
+        failure = failure.facts_of(failed).with_findings(new.cloned().collect::<Vec<_>>());
     }
     failure
 }

@@ -40,9 +40,11 @@ struct Site {
 }
 
 /// The operations of a graph that candle differentiates wrongly on the values they had, in the order they were computed.
-pub(crate) fn defects(graph: &Graph) -> Result<Vec<Defect>> {
+///
+/// Some are wrong only where their operand is used elsewhere too; `used_elsewhere` says that every one is.
+pub(crate) fn defects(graph: &Graph, used_elsewhere: bool) -> Result<Vec<Defect>> {
     let mut found = Vec::new();
-    let sites = sites::of(graph)?;
+    let sites = sites::of(graph, used_elsewhere)?;
     // Where several operations give the same bits it may have been any of them: on a window of equal values the mean is
     // the maximum. Then all have to be wrong.
     for same in sites.chunk_by(|a, b| a.node == b.node) {

@@ -30,20 +30,23 @@ pub(crate) enum State {
     Aside,
 }
 
-/// An end of the graph: the variables before it, and what is known of the operation.
+/// An end of the graph: the variables that tell the operation, those before it, and what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct End {
-    pub(crate) variables: Vec<String>,
-    pub(crate) operation: Operation,
-    /// `after attn.k, before attn.v`.
-    pub(crate) bracket: String,
+    /// Those that the operation is told by; all of them where nothing tells it.
+    variables: Vec<String>,
+    /// How many more lie before it.
+    before: usize,
+    operation: Operation,
+    /// `after attn.k, before attn.v`, in the order the model was built.
+    bracket: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Operation {
     LayerNorm,
     RmsNorm,
-    /// Between queries and keys on one side and values on the other.
+    /// Between queries or keys on one side and values on the other.
     Attention,
     /// The result moves in jumps: its derivative is zero wherever it has one.
     Jumps,
@@ -54,19 +57,19 @@ impl Operation {
     pub(crate) fn evidence(self) -> &'static str {
         match self {
             Self::LayerNorm => {
-                "the last of them are those of a LayerNorm, whose `forward` candle computes in one fused operation without a backward pass"
+                "these are the variables of a LayerNorm, whose `forward` candle computes in one fused operation without a backward pass"
             }
             Self::RmsNorm => {
-                "the last of them is that of an RmsNorm, whose `forward` candle computes in one fused operation without a backward pass"
+                "these are the variables of an RmsNorm, whose `forward` candle computes in one fused operation without a backward pass"
             }
             Self::Attention => {
-                "queries or keys have no gradient where the same attention's values do: `softmax_last_dim` and `rope` are fused operations without a backward pass"
+                "queries or keys have none where the same attention's values do: `softmax_last_dim` or `rope`, fused operations without a backward pass, come between"
             }
             Self::Jumps => {
-                "a small move changes nothing and a large one does: the result moves in jumps, as rounding, `argmax`, a comparison or a cast to integers make it"
+                "a small move changes nothing and a large one does: it moves in jumps, as rounding, `argmax`, a comparison or a cast to integers make it"
             }
             Self::Unknown => {
-                "a small move changes the result too, so the derivative exists and is dropped: a `detach`, values copied out and in again, or a fused operation"
+                "a small move changes it too, so the derivative exists and is dropped: by a `detach`, by values copied out and in again, or by a fused operation"
             }
         }
     }
@@ -80,7 +83,7 @@ impl Operation {
                 "call `candle_nn::ops::rms_norm_slow(x, weight, eps)` in its place, or `RmsNorm::forward_diff`"
             }
             Self::Attention => {
-                "use `candle_nn::ops::softmax(x, D::Minus1)` for `softmax_last_dim`, and `rotary_emb::rope_slow` for `rope`"
+                "use `candle_nn::ops::softmax(x, D::Minus1)` in place of `softmax_last_dim`, and `rotary_emb::rope_slow` in place of `rope`"
             }
             Self::Jumps => {
                 "let the gradient pass straight through: `&x + (rounded - &x)?.detach()`, or take a smooth operation"
@@ -93,60 +96,99 @@ impl Operation {
 }
 
 /// The ends of the graph, the last first: what lies before it may hide others.
+///
+/// Variables without a gradient that were built one after another are a run. Its last modules tell the operation if they
+/// are norms or projections of an attention; what was built before them merely lies before it.
 pub(crate) fn ends(seen: &[Seen<'_>], still: Option<&Still<'_, '_>>) -> Result<Vec<End>> {
     let mut made: Vec<Seen<'_>> =
         seen.iter().copied().filter(|seen| seen.state != State::Aside).collect();
     made.sort_by_key(|seen| created(seen.var.id()));
-    let mut ends: Vec<End> = Vec::new();
+    let mut told: Vec<End> = Vec::new();
+    let mut untold: Vec<(&[Seen<'_>], String)> = Vec::new();
+    let mut before = 0;
     let runs: Vec<&[Seen<'_>]> = made.chunk_by(|a, b| a.state == b.state).collect();
     for (at, run) in runs.iter().enumerate().filter(|(_, run)| run[0].state == State::Cut).rev() {
-        let Some(last) = run.last() else { continue };
         let next = runs.get(at + 1).and_then(|run| run.first());
-        let bracket = match next {
-            Some(next) => format!("after `{}`, before `{}`", last.name, next.name),
-            None => format!("after `{}`", last.name),
+        let bracket = match (run.last(), next) {
+            (Some(last), Some(next)) => format!("after `{}`, before `{}`", last.name, next.name),
+            (Some(last), None) => format!("after `{}`", last.name),
+            (None, _) => continue,
         };
-        let operation = operation(last, &made, still)?;
-        let names = run.iter().map(|seen| seen.name.to_owned());
-        match ends.iter_mut().find(|end| end.operation == operation) {
-            Some(end) => end.variables.extend(names),
-            None => ends.push(End { variables: names.collect(), operation, bracket }),
+        let modules: Vec<&[Seen<'_>]> =
+            run.chunk_by(|a, b| module_of(a.name) == module_of(b.name)).collect();
+        let mut telling = 0;
+        for module in modules.iter().rev() {
+            let Some(operation) = told_by(module, &made) else { break };
+            telling += module.len();
+            let names = module.iter().map(|seen| seen.name.to_owned());
+            match told.iter_mut().find(|end| end.operation == operation) {
+                Some(end) => end.variables.extend(names),
+                None => told.push(End {
+                    variables: names.collect(),
+                    before: 0,
+                    operation,
+                    bracket: bracket.clone(),
+                }),
+            }
+        }
+        match telling {
+            0 => untold.push((run, bracket)),
+            n => before += run.len() - n,
         }
     }
-    Ok(ends)
+    if let Some(first) = told.first_mut() {
+        first.before = before + untold.iter().map(|(run, _)| run.len()).sum::<usize>();
+        return Ok(told);
+    }
+    untold.into_iter().map(|(run, bracket)| unknown(run, bracket, still)).collect()
 }
 
-fn operation(
-    last: &Seen<'_>,
-    all: &[Seen<'_>],
-    still: Option<&Still<'_, '_>>,
-) -> Result<Operation> {
-    if let Some(still) = still
-        && moves_in_jumps(last, still)?
-    {
-        return Ok(Operation::Jumps);
-    }
-    let module = module_of(last.name);
-    let own: Vec<&Seen<'_>> = all.iter().filter(|seen| module_of(seen.name) == module).collect();
-    let vectors = own.iter().all(|seen| seen.var.rank() == 1 && seen.state == State::Cut);
-    if vectors && own.len() == 2 && own[0].var.dims() == own[1].var.dims() {
-        return Ok(Operation::LayerNorm);
-    }
-    if vectors && own.len() == 1 && !last.name.ends_with("bias") {
-        return Ok(Operation::RmsNorm);
+fn unknown(run: &[Seen<'_>], bracket: String, still: Option<&Still<'_, '_>>) -> Result<End> {
+    let operation = match (still, run.last()) {
+        (Some(still), Some(last)) if moves_in_jumps(last, still)? => Operation::Jumps,
+        _ => Operation::Unknown,
+    };
+    let variables = run.iter().map(|seen| seen.name.to_owned()).collect();
+    Ok(End { variables, before: 0, operation, bracket })
+}
+
+/// The operation that a module without a gradient tells of; `None` where it only lies before one.
+fn told_by(module: &[Seen<'_>], all: &[Seen<'_>]) -> Option<Operation> {
+    let name = module_of(module[0].name);
+    if is_vectors(module) && !other_norms_flow(module, all) {
+        match module {
+            [a, b] if a.var.dims() == b.var.dims() => return Some(Operation::LayerNorm),
+            [only] if !only.name.ends_with("bias") => return Some(Operation::RmsNorm),
+            _ => {}
+        }
     }
     // `attn.k.weight` is cut where `attn.v.weight` is not.
-    let block = module_of(module);
-    let beside = |seen: &&Seen<'_>| {
+    let block = module_of(name);
+    let beside = all.iter().any(|seen| {
         seen.state == State::Flows
+            && seen.var.rank() >= 2
             && !block.is_empty()
             && module_of(module_of(seen.name)) == block
-            && seen.var.rank() >= 2
+    });
+    (beside && is_query_or_key(name)).then_some(Operation::Attention)
+}
+
+fn is_vectors(module: &[Seen<'_>]) -> bool {
+    module.iter().all(|seen| seen.var.rank() == 1)
+}
+
+/// Whether another norm of the same kind has its gradients: then this model's norms have a backward pass, since candle's
+/// fused ones have none anywhere.
+fn other_norms_flow(norm: &[Seen<'_>], all: &[Seen<'_>]) -> bool {
+    let kind = |module: &[Seen<'_>]| -> Vec<String> {
+        module.iter().map(|seen| seen.name[module_of(seen.name).len()..].to_owned()).collect()
     };
-    if last.var.rank() <= 2 && is_query_or_key(module) && all.iter().any(|seen| beside(&seen)) {
-        return Ok(Operation::Attention);
-    }
-    Ok(Operation::Unknown)
+    let own = kind(norm);
+    all.chunk_by(|a, b| module_of(a.name) == module_of(b.name)).any(|module| {
+        is_vectors(module)
+            && kind(module) == own
+            && module.iter().all(|seen| seen.state == State::Flows)
+    })
 }
 
 /// `attn.k` of `attn.k.weight`; nothing of `weight`.
@@ -179,8 +221,12 @@ impl End {
     /// What it is called, among so many variables; `largest` is what moving one of them did to the loss.
     pub(crate) fn finding(&self, all: usize, largest: f64) -> Finding {
         let names: Vec<&str> = self.variables.iter().map(String::as_str).collect();
+        let before = match self.before {
+            0 => String::new(),
+            more => format!(" ({more} more lie before)"),
+        };
         let evidence = format!(
-            "moving {} of {} changes the result (the loss by up to {}), yet no gradient arrives; the graph ends {}: {}",
+            "moving {} of {} changes the result (the loss by up to {}), yet no gradient arrives{before}; the graph ends {}: {}",
             names.len(),
             count(all, "variable"),
             number(largest),

@@ -19,6 +19,8 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
+    pub(crate) const NONE: Self = Self { on_output: false, on_loss: 0.0, largest: 0.0 };
+
     pub(crate) fn any(self) -> bool {
         self.on_output || self.on_loss != 0.0
     }
@@ -63,6 +65,33 @@ impl<'s, 'a> Still<'s, 'a> {
         let there = self.learner.evaluate(self.batch, self.train);
         set(&own)?;
         self.compared(&there?)
+    }
+
+    /// Whether the loss has a slope along some rows of a variable: it moves by the same amount, the other way, when they
+    /// are moved back, and by half when they are moved half as far. Units that a small step wakes do not do that.
+    pub(crate) fn slides_along_rows(&self, name: &str, var: &Var, rows: &[usize]) -> Result<bool> {
+        let own = var.as_tensor().copy()?;
+        let step = (moved(name, &own, SLIDE)? - &own)?;
+        let width = own.elem_count() / own.dims()[0].max(1);
+        let mut mask = vec![0f32; own.elem_count()];
+        for row in rows {
+            mask[row * width..(row + 1) * width].fill(1.0);
+        }
+        let mask = Tensor::from_vec(mask, own.shape(), &candle_core::Device::Cpu)?
+            .to_dtype(own.dtype())?
+            .to_device(own.device())?;
+        let step = (step * mask)?;
+        let base = scalar(&self.base.loss)?;
+        let change = |share: f64| -> Result<f64> {
+            var.set(&(&own + (&step * share)?)?)?;
+            let there = self.learner.evaluate(self.batch, self.train);
+            var.set(&own)?;
+            Ok(scalar(&there?.loss)? - base)
+        };
+        let (ahead, behind, half) = (change(1.0)?, change(-1.0)?, change(0.5)?);
+        let floor = self.rounding()?.on_loss;
+        let near = |a: f64, b: f64| (a - b).abs() <= 0.25 * a.abs().max(b.abs());
+        Ok(half.abs() > SLIDE_ROUNDINGS * floor && near(ahead, -behind) && near(ahead, 2.0 * half))
     }
 
     /// What moving every variable by at most its last bit does: the part of an effect that is rounding.
@@ -115,6 +144,12 @@ pub(crate) fn of_variable(
 ) -> Result<Option<Effect>> {
     Still::new(learner, batch, false)?.map(|still| still.moving(name, var)).transpose()
 }
+
+/// How far rows are moved to see a slope, as a share of the variable's own size.
+const SLIDE: f64 = 1e-2;
+
+/// A slope is told from rounding where half the step does so many times what a nudge of every variable does.
+const SLIDE_ROUNDINGS: f64 = 16.0;
 
 /// The value plus a random direction of the same root mean square, or of 0.1 where the value is near zero.
 fn moved(name: &str, own: &Tensor, share: f64) -> Result<Tensor> {

@@ -29,6 +29,10 @@ pub(crate) enum Assertion {
     OverfitsBatch,
     /// On the two tensors that the model's own test compares.
     Close,
+    GradientsFlow,
+    /// Against finite differences: for models with a backward pass written by hand, or operations of doubt.
+    GradientsCorrect,
+    UnitsAlive,
     /// Everything that applies, by one assertion.
     Healthy,
 }
@@ -46,6 +50,11 @@ pub(crate) struct Subject {
 impl Subject {
     pub(crate) fn new(learner: Learner<'static>, batch: impl Into<Batch>) -> Self {
         Self { learner, batch: batch.into(), loss_below: None, compared: None }
+    }
+
+    /// For a learner whose closure owns its data.
+    pub(crate) fn owning(learner: Learner<'static>) -> Self {
+        Self { learner, batch: ().into(), loss_below: None, compared: None }
     }
 
     pub(crate) fn compared(mut self, actual: Tensor, expected: Tensor) -> Self {
@@ -75,6 +84,11 @@ impl Assertion {
                     subject.compared.as_ref().expect("an entry for `close` has two tensors");
                 check::Close::new().check(actual, expected).map(drop)
             }
+            Self::GradientsFlow => check::GradientsFlow::new().check(learner, batch).map(drop),
+            Self::GradientsCorrect => {
+                check::GradientsCorrect::new().check(learner, batch).map(drop)
+            }
+            Self::UnitsAlive => check::UnitsAlive::new().check(learner, batch).map(drop),
             Self::Healthy => {
                 let mut options = Healthy::new();
                 // It takes no target of the loss: a user leaves that check out of it.

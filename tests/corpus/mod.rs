@@ -7,6 +7,7 @@ mod data;
 pub(crate) mod entry;
 mod gradient_flow;
 mod gradient_value;
+mod gradients;
 mod initialisation;
 mod loss;
 mod loss_terms;
@@ -25,7 +26,7 @@ use entry::Entry;
 
 /// Every entry, group by group.
 pub(crate) fn entries() -> Vec<Entry> {
-    [
+    let groups = [
         architecture::ENTRIES,
         initialisation::ENTRIES,
         loss::ENTRIES,
@@ -38,6 +39,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
-    ]
-    .concat()
+    ];
+    groups.into_iter().flatten().copied().chain(gradients::entries()).collect()
 }

@@ -17,11 +17,11 @@ const IDS: &[&str] = &[
     "F13", "F14", "F15", "F16", "F18", "F19", "G1", "G2", "G4", "G5", "G6", "G7", "G9", "G10",
     "G11", "G12", "G14", "G15", "G16", "G17", "G18", "G19", "G22", "H1", "H2", "H4", "H6", "H7",
     "H8", "H10", "H11", "H13", "H14", "H15", "H16", "I1", "I2", "I5", "I6", "I7", "I8", "I10",
-    "I11", "L1", "L3", "L4", "L6", "L7",
+    "I11", "L1", "L3", "L4", "L6", "L7", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M9",
 ];
 
 /// The ids without an entry; `README.md` has the reasons.
-const LEFT_OUT: &[&str] = &["F6", "G14"];
+const LEFT_OUT: &[&str] = &["F6", "G14", "M3", "M4", "M5"];
 
 /// Misses that some seeds do show: the training fits around the bug on others. Seen by luck is not seen, so the mark
 /// stays, whatever one seed says.
@@ -33,7 +33,14 @@ fn ids_are_of_the_list_and_none_is_twice_or_forgotten() {
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!(unique.len(), ids.len(), "an id is there twice");
     let wanted: BTreeSet<&str> = IDS.iter().copied().filter(|id| !LEFT_OUT.contains(id)).collect();
-    assert_eq!(unique, wanted);
+    // A letter behind the number: the same bug in another model, or at another place.
+    let of_list =
+        |id: &&str| id.trim_end_matches(|c: char| c.is_ascii_lowercase()).len() == id.len();
+    let (plain, variants): (BTreeSet<&str>, BTreeSet<&str>) = unique.into_iter().partition(of_list);
+    assert_eq!(plain, wanted);
+    for id in variants {
+        assert!(wanted.contains(&id[..id.len() - 1]), "{id} is no variant of an entry");
+    }
     let readme = include_str!("README.md");
     for id in LEFT_OUT {
         assert!(

@@ -129,11 +129,13 @@ pub(super) fn judge_function(
     };
     let graph = Graph::of(&function.root, &function.leaves);
     let mut wrong = wrong(&judgement, "function");
-    if wrong.is_empty() {
+    let in_itself = !wrong.is_empty();
+    if !in_itself {
         wrong = in_other_ways(&mut function, &judgement, fineness)?;
     }
     if !wrong.is_empty() {
-        judgement.findings = explained(wrong, &graph, &[], &[])?;
+        let defects = engine::defects(&graph, !in_itself)?;
+        judgement.findings = explained(wrong, &defects, &graph, &[], &[]);
     }
     Ok(judgement)
 }
@@ -186,7 +188,8 @@ fn judge_variables(
             .filter(|slot| slot.agreement == Agreement::Agrees && slot.comparison.analytic != 0.0)
             .map(|slot| slot.name.as_str())
             .collect();
-        judgement.findings = explained(wrong, &graph, learner.variables(), &right)?;
+        let defects = engine::defects(&graph, false)?;
+        judgement.findings = explained(wrong, &defects, &graph, learner.variables(), &right);
     }
     Ok(judgement)
 }
@@ -302,11 +305,11 @@ fn in_other_ways(
 /// The findings, with candle's own operations to blame where all that is wrong lies before them.
 fn explained(
     wrong: Vec<Wrong>,
+    defects: &[Defect],
     graph: &Graph,
     variables: &[(String, Var)],
     right: &[&str],
-) -> Result<Vec<Finding>> {
-    let defects = engine::defects(graph)?;
+) -> Vec<Finding> {
     let modules = graph.modules();
     let before = |defect: &Defect, name: &str| match variables.iter().position(|(n, _)| n == name) {
         Some(at) => graph.depends(defect.node, at),
@@ -357,11 +360,28 @@ fn explained(
             listed(right),
         ),
     };
-    found.extend(unexplained.into_iter().map(|w| match w.finding.cause() {
+    let (cut, off): (Vec<&Wrong>, Vec<&Wrong>) =
+        unexplained.into_iter().partition(|w| w.finding.cause() == Cause::GradientCut);
+    found.extend(off.into_iter().map(|w| match w.finding.cause() {
         Cause::GradientWrong => w.finding.clone().advice_is(bracket.as_str()),
         _ => w.finding.clone(),
     }));
-    Ok(found)
+    // A model with a cut has many variables before it, and one story.
+    found.extend(match cut.as_slice() {
+        [] => None,
+        [only] => Some(only.finding.clone()),
+        [first, ..] => {
+            let names: Vec<&str> = cut.iter().map(|w| w.name.as_str()).collect();
+            let evidence = format!(
+                "no gradient arrives at {}, where there is a slope; {}: {}",
+                count(cut.len(), "variable"),
+                first.name,
+                first.finding.evidence(),
+            );
+            Some(Finding::confirmed(Cause::GradientCut, evidence).at(listed(&names)))
+        }
+    });
+    found
 }
 
 /// The learner in f64 with the values of its variables, and its batch; `None` for a learner that cannot be built again or

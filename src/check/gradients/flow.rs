@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::{arguments, call},
-    diagnose::graph_end::{self, Seen, State},
+    diagnose::graph_end::{self, Operation, Seen, State},
     measure::{
         gradients,
         graph::{Graph, operation},
@@ -178,6 +178,7 @@ fn findings(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     found.extend(not_finite(judgement)?);
     found.extend(cut(judgement)?);
+    found.extend(partly_cut(judgement));
     found.extend(unused(judgement));
     found.extend(zero(judgement)?);
     found.extend(out_of_scale(judgement)?);
@@ -234,6 +235,34 @@ fn cut(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         );
     }
     Ok(found)
+}
+
+fn partly_cut(judgement: &Judgement<'_, '_>) -> Option<Finding> {
+    let partly = judgement.named(GradientVerdict::PartlyCut);
+    let first = partly.first()?;
+    let evidence = format!(
+        "{} of the {} rows of {} get zeros for a gradient ({}), though the loss has a slope along them: what is computed from these rows passes an operation without a backward pass, as queries and keys do in `softmax_last_dim` or `rope`",
+        first.rows.len(),
+        first.var.dims()[0],
+        first.name,
+        ranges(&first.rows),
+    );
+    Some(
+        Finding::confirmed(Cause::GradientCut, evidence)
+            .at(listed(&names(&partly)))
+            .advice_is(Operation::Attention.remedy()),
+    )
+}
+
+/// `0..32, 40`.
+fn ranges(rows: &[usize]) -> String {
+    let runs = rows.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+        [only] => only.to_string(),
+        [first, .., last] => format!("{first}..{}", last + 1),
+        [] => String::new(),
+    });
+    let runs: Vec<String> = runs.collect();
+    listed(&runs.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn unused(judgement: &Judgement<'_, '_>) -> Option<Finding> {
@@ -297,6 +326,14 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             listed(&names(&constants)),
         );
         return Ok(vec![Finding::confirmed(Cause::WeightsConstant, evidence).at(place)]);
+    }
+    if matters && !judgement.named(GradientVerdict::Cut).is_empty() {
+        let evidence = format!(
+            "the gradient of {} of {} is exactly zero, though moving them changes the result: what was cut elsewhere may have left nothing of it",
+            zero.len(),
+            count(all, "variable"),
+        );
+        return Ok(vec![Finding::possible(Cause::GradientCut, evidence).at(place)]);
     }
     Ok(vec![match matters {
         true => Finding::confirmed(

@@ -59,6 +59,8 @@ pub(super) struct Judged {
     pub(super) size: f64,
     /// What moving it did, where it was moved.
     pub(super) effect: Option<Effect>,
+    /// The rows whose gradient was cut, where others have one.
+    pub(super) rows: Vec<usize>,
 }
 
 /// All of a learner's trainable variables in the order the model made them, with the pass they were judged by.
@@ -84,11 +86,13 @@ impl<'l, 'a> Judgement<'l, 'a> {
                 arrived: *arrived,
                 size: norm(var.as_tensor())?,
                 effect: None,
+                rows: Vec::new(),
             });
         }
         let mut judgement = Self { learner, batch, pass, variables, still: None, probes: 0 };
         judgement.not_finite();
         judgement.absent()?;
+        judgement.partly_absent()?;
         judgement.small()?;
         judgement.biases_of_idle_weights();
         judgement.vanishing_biases();
@@ -114,6 +118,10 @@ impl<'l, 'a> Judgement<'l, 'a> {
         if self.still.is_none() || self.is_random()? {
             self.other_passes()?;
         }
+        let floor = match &self.still {
+            Some(still) => still.rounding()?,
+            None => Effect::NONE,
+        };
         let mut elsewhere: Option<Vec<Batch>> = None;
         for at in 0..self.variables.len() {
             if self.variables[at].arrived.is_some() {
@@ -125,8 +133,10 @@ impl<'l, 'a> Judgement<'l, 'a> {
             };
             let (name, var) = (&self.variables[at].name, &self.variables[at].var);
             let effect = still.moving(name, var)?;
-            let verdict = if effect.any() {
+            let verdict = if matters(effect, floor) {
                 GradientVerdict::Cut
+            } else if effect.any() {
+                GradientVerdict::NumericallyZero
             } else {
                 let batches = elsewhere.get_or_insert_with(|| other_batches(self.batch));
                 let (verdict, tried) = on_other_batches(self.learner, batches, name, var)?;
@@ -135,6 +145,31 @@ impl<'l, 'a> Judgement<'l, 'a> {
             };
             self.variables[at].verdict = verdict;
             self.variables[at].effect = Some(effect);
+        }
+        Ok(())
+    }
+
+    /// Matrices of which some rows get a gradient of zeros: units that are dead, ids that were not looked up, or a part
+    /// whose gradient was cut, as where queries, keys and values come from one matrix.
+    fn partly_absent(&mut self) -> Result<()> {
+        for at in 0..self.variables.len() {
+            let Judged { name, var, arrived, .. } = &self.variables[at];
+            let Some(grad) = self.pass.grads.get(var.as_tensor()) else { continue };
+            if var.rank() < 2 || !arrived.is_some_and(|arrived| arrived.finite) {
+                continue;
+            }
+            let rows = rows_of_zeros(grad)?;
+            if rows.is_empty() || rows.len() == var.dims()[0] {
+                continue;
+            }
+            let (name, var) = (name.clone(), var.clone());
+            self.stand_still()?;
+            if let Some(still) = &self.still
+                && still.slides_along_rows(&name, &var, &rows)?
+            {
+                self.variables[at].verdict = GradientVerdict::PartlyCut;
+                self.variables[at].rows = rows;
+            }
         }
         Ok(())
     }
@@ -192,8 +227,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
             let Some(still) = &self.still else { continue };
             let effect = still.moving(&self.variables[at].name, &self.variables[at].var)?;
             let floor = still.rounding()?;
-            let matters = effect.on_loss > EFFECT_ROUNDINGS * floor.on_loss
-                && effect.largest >= EFFECT_ROUNDINGS * floor.largest;
+            let matters = matters(effect, floor);
             let is_matrix = self.variables[at].var.rank() >= 2;
             self.variables[at].effect = Some(effect);
             self.variables[at].verdict = match (arrived.norm > 0.0, matters) {
@@ -316,6 +350,12 @@ impl<'l, 'a> Judgement<'l, 'a> {
     }
 }
 
+/// Whether moving a variable did more than move the rounding.
+fn matters(effect: Effect, floor: Effect) -> bool {
+    effect.on_loss > EFFECT_ROUNDINGS * floor.on_loss
+        && effect.largest >= EFFECT_ROUNDINGS * floor.largest
+}
+
 /// The variables whose gradient is so small that it may be nothing.
 fn suspects(variables: &[Judged]) -> Vec<usize> {
     let norm = |variable: &Judged| variable.arrived.filter(|a| a.finite).map(|a| a.norm);
@@ -332,6 +372,15 @@ fn suspects(variables: &[Judged]) -> Vec<usize> {
 fn elasticity(variable: &Judged) -> Option<f64> {
     let arrived = variable.arrived.filter(|arrived| arrived.finite)?;
     (variable.var.rank() >= 2 && variable.size > 0.0).then_some(arrived.norm * variable.size)
+}
+
+/// The rows along the first dimension that hold zeros alone.
+fn rows_of_zeros(grad: &Tensor) -> Result<Vec<usize>> {
+    let rows = grad.dims()[0];
+    let values = to_f64_vec(grad)?;
+    let width = values.len() / rows.max(1);
+    let is_zero = |row: &usize| values[row * width..(row + 1) * width].iter().all(|g| *g == 0.0);
+    Ok((0..rows).filter(is_zero).collect())
 }
 
 fn largest(values: impl Iterator<Item = f64>) -> f64 {

@@ -27,6 +27,8 @@ pub enum GradientVerdict {
     Unused,
     /// None arrives, though moving the variable changes the result.
     Cut,
+    /// It arrives for some rows of a matrix; the others get zeros, though the loss has a slope along them.
+    PartlyCut,
     /// None arrives, and two evaluations differ, so that moving the variable tells nothing.
     Unknown,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for GradientVerdict {
             Self::NotFinite => "not finite",
             Self::Unused => "unused",
             Self::Cut => "cut",
+            Self::PartlyCut => "partly cut",
             Self::Unknown => "unknown",
         })
     }

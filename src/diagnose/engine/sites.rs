@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Every node that one of these operations made, once for each that may have made it.
-pub(super) fn of(graph: &Graph) -> CheckResult<Vec<Site>> {
+pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> {
     let mut sites = Vec::new();
     for (at, node) in graph.nodes().iter().enumerate() {
         let operands: Vec<&Tensor> =
@@ -31,8 +31,10 @@ pub(super) fn of(graph: &Graph) -> CheckResult<Vec<Site>> {
             _ => Vec::new(),
         };
         for candidate in candidates {
-            if is_made_by(&candidate, &operands, &node.tensor)? {
-                let Candidate { operation, call, what, remedy, swapped } = candidate;
+            let is_exposed =
+                used_elsewhere || !candidate.needs_other_use || uses(graph, &node.operands) > 1;
+            if is_exposed && is_made_by(&candidate, &operands, &node.tensor)? {
+                let Candidate { operation, call, what, remedy, swapped, .. } = candidate;
                 let mut operands = node.operands.clone();
                 if swapped {
                     operands.reverse();
@@ -52,6 +54,13 @@ struct Candidate {
     remedy: &'static str,
     /// Whether the graph lists its operands in the other order.
     swapped: bool,
+    /// Whether the defect shows only where the operand is used elsewhere too.
+    needs_other_use: bool,
+}
+
+/// How many nodes are computed from the first of these.
+fn uses(graph: &Graph, operands: &[usize]) -> usize {
+    graph.nodes().iter().filter(|node| node.operands.contains(&operands[0])).count()
 }
 
 fn is_made_by(candidate: &Candidate, operands: &[&Tensor], result: &Tensor) -> Result<bool> {
@@ -72,7 +81,8 @@ fn unary(
     call: impl Fn(&Tensor) -> Result<Tensor> + 'static,
 ) -> Candidate {
     let call = Box::new(move |operands: &[Tensor]| call(&operands[0]));
-    Candidate { operation, call, what, remedy, swapped: false }
+    let needs_other_use = what == UPSAMPLE;
+    Candidate { operation, call, what, remedy, swapped: false, needs_other_use }
 }
 
 /// Pooling with equal kernel and stride, the only kind that has a backward pass.
@@ -112,15 +122,17 @@ const UPSAMPLE_REMEDY: &str =
     "upsample by `reshape`, `broadcast_as` and `reshape`, or upsample a copy: `(&x + 0.0)?`";
 
 fn upsamples(x: &Tensor, result: &Tensor) -> Vec<Candidate> {
+    // A broadcast has the same values, and a stride of 0 where an upsampled tensor has its own storage.
+    let is_broadcast = result.stride().contains(&0);
     match (x.dims(), result.dims()) {
         ([b, c, h, w], [rb, rc, rh, rw])
-            if (b, c) == (rb, rc) && rh >= h && rw >= w && (rh, rw) != (h, w) =>
+            if (b, c) == (rb, rc) && rh >= h && rw >= w && (rh, rw) != (h, w) && !is_broadcast =>
         {
             let (rh, rw) = (*rh, *rw);
             let name = format!("upsample_nearest2d({rh}, {rw})");
             vec![unary(name, UPSAMPLE, UPSAMPLE_REMEDY, move |x| x.upsample_nearest2d(rh, rw))]
         }
-        ([b, c, l], [rb, rc, rl]) if (b, c) == (rb, rc) && rl > l => {
+        ([b, c, l], [rb, rc, rl]) if (b, c) == (rb, rc) && rl > l && !is_broadcast => {
             let rl = *rl;
             let name = format!("upsample_nearest1d({rl})");
             vec![unary(name, UPSAMPLE, UPSAMPLE_REMEDY, move |x| x.upsample_nearest1d(rl))]
@@ -214,6 +226,7 @@ fn conv1d(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
                         what: "its backward pass is wrong for batches of two rows and more",
                         remedy: "call `conv2d` on `x.unsqueeze(2)` with `kernel.unsqueeze(2)`",
                         swapped,
+                        needs_other_use: false,
                     });
                 }
             }
@@ -238,6 +251,7 @@ fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
                 what: "its product is wrong where the left side is no contiguous tensor and the right side is one matrix for the whole batch",
                 remedy: "call `.contiguous()?` on the left side, the input of the `Linear`",
                 swapped,
+                needs_other_use: false,
             });
         }
     }

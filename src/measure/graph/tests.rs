@@ -94,3 +94,52 @@ fn views_share_their_storage() -> Result<()> {
     assert_eq!(views.iter().filter(|view| **view).count(), 2);
     Ok(())
 }
+
+/// What the walk of each node by itself shows of its operands.
+fn operands_by_own_walks(graph: &Graph) -> Vec<Vec<usize>> {
+    let place = |tensor: &&Tensor| {
+        graph.nodes().iter().position(|node| node.tensor.id() == tensor.id()).unwrap()
+    };
+    let own = |node: &Node| {
+        let start = std::ptr::from_ref(&*node.tensor).addr();
+        let memory = start..start + size_of_val(&*node.tensor);
+        let below = node.tensor.sorted_nodes();
+        let within = below.iter().filter(|n| memory.contains(&std::ptr::from_ref(**n).addr()));
+        let mut own: Vec<usize> = within.map(place).collect();
+        own.sort_unstable();
+        own
+    };
+    graph.nodes().iter().map(own).collect()
+}
+
+#[test]
+fn one_walk_for_many_nodes_shows_what_a_walk_for_each_does() -> Result<()> {
+    let (vars, vb) = Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+    let (l1, l2) = (linear(4, 4, vb.pp("l1"))?, linear(4, 4, vb.pp("l2"))?);
+    let x = Seed::new(2).normal("x", (5, 4), DType::F32, &Device::Cpu)?;
+    let mut h = l1.forward(&x)?;
+    for step in 0..6 {
+        // A weight that is used again and again, a branch that comes second, and one that comes first.
+        let branch = l2.forward(&h)?.tanh()?;
+        h = if step % 2 == 0 { (&h + branch)? } else { (branch * &h)? };
+        let scale = h.sqr()?.mean_keepdim(1)?.broadcast_add(&h.max_keepdim(1)?)?;
+        h = h.broadcast_div(&scale.exp()?)?;
+        if step == 3 {
+            let inner = Tensor::cat(&[&h, &h.relu()?], 1)?;
+            let parts = Tensor::cat(&[&inner, &l1.forward(&h)?], 1)?;
+            h = (parts.narrow(1, 2, 4)? + &h)?;
+        }
+    }
+    let mask = h.gt(0.0)?;
+    let loss = mask.where_cond(&h, &h.neg()?)?.sum_all()?;
+    let graph = Graph::of(&loss, &sorted(&vars));
+    for (node, own) in graph.nodes().iter().zip(operands_by_own_walks(&graph)) {
+        // A concatenation keeps its operands elsewhere.
+        if !own.is_empty() {
+            assert_eq!(node.operands, own);
+        }
+    }
+    let is_variable = |node: &Node| node.tensor.is_variable();
+    assert!(graph.nodes().iter().all(|node| node.operands.is_empty() == is_variable(node)));
+    Ok(())
+}

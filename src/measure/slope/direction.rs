@@ -35,8 +35,8 @@ impl Direction {
         let gradient = gradient_or_zeros(slot)?;
         let scale = scale(&to_f64_vec(&slot.value)?);
         let steps = signs(slot, seed)?.into_iter().map(|sign| scale * sign).collect();
-        // The slope along it is of the size of the gradient's norm; three of them hold it but for one in 400.
-        let size = 3.0 * scale * gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        // The slope along it is of the size of the gradient's norm.
+        let size = scale * gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         Ok(Self { steps, gradient, size })
     }
 

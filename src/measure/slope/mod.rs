@@ -56,6 +56,9 @@ pub(crate) struct Fineness {
     pub(crate) tolerance: f64,
     /// The lengths of the steps, as shares of the tensor's root mean square, the longest first.
     pub(crate) steps: [f64; 3],
+    /// How many random directions are looked along, besides uphill. An error that is a fair part of the gradient hides
+    /// along one in a few of them where the tolerance is as coarse as f32's; in f64 along next to none.
+    pub(crate) directions: usize,
 }
 
 impl Fineness {
@@ -66,8 +69,8 @@ impl Fineness {
     /// (Press et al., *Numerical Recipes*, section 5.7), and less.
     pub(crate) fn of(dtype: DType) -> Option<Self> {
         match dtype {
-            DType::F64 => Some(Self { tolerance: 1e-6, steps: [1e-5, 1e-6, 1e-7] }),
-            DType::F32 => Some(Self { tolerance: 2e-2, steps: [1e-2, 1e-3, 1e-4] }),
+            DType::F64 => Some(Self { tolerance: 1e-6, steps: [1e-5, 1e-6, 1e-7], directions: 1 }),
+            DType::F32 => Some(Self { tolerance: 2e-2, steps: [1e-2, 1e-3, 1e-4], directions: 3 }),
             _ => None,
         }
     }
@@ -115,6 +118,9 @@ pub(crate) struct Slopes<'o> {
 
 /// Rounding moves the two sides of a difference independently, each by perhaps twice what a few nudges showed.
 const ROUNDINGS: f64 = 4.0;
+
+/// A step is looked along in so many parts for jumps.
+const PARTS: usize = 16;
 
 impl<'o> Slopes<'o> {
     /// Measures how much of the objective is rounding, by moving each tensor by at most its last bit.
@@ -177,7 +183,7 @@ impl<'o> Slopes<'o> {
             }
         } else if agreeing.is_none() {
             Agreement::Unclear
-        } else if rung.central.abs() <= rung.rounding && self.moves_far_off(slot, direction)? {
+        } else if self.is_staircase(slot, direction, rung.central, &rungs)? {
             Agreement::Staircase
         } else {
             Agreement::Differs
@@ -193,12 +199,44 @@ impl<'o> Slopes<'o> {
         unmoved && analytic.abs() * self.fineness.steps[0] <= epsilon
     }
 
-    /// Whether a step of the tensor's own size moves the function, where a short one does not.
-    fn moves_far_off(&mut self, slot: usize, direction: &Direction) -> Result<bool> {
-        let own = &self.objective.slots()[slot].value;
-        let far = direction.moved(own, 1.0)?;
-        self.evaluations += 1;
-        Ok((self.objective.value(slot, &far)? - self.base).abs() > ROUNDINGS * self.rounding)
+    /// Whether the function goes in jumps: flat on every short step and not on one of the tensor's own size, or flat on
+    /// most of the way along one of the steps and not on the rest.
+    fn is_staircase(
+        &mut self,
+        slot: usize,
+        direction: &Direction,
+        slope: f64,
+        rungs: &[Rung],
+    ) -> Result<bool> {
+        let own = self.objective.slots()[slot].value.clone();
+        let noise = ROUNDINGS * self.rounding;
+        // Flat on the longest step, where rounding weighs least.
+        if slope.abs() <= rungs[0].rounding {
+            self.evaluations += 1;
+            let far = self.objective.value(slot, &direction.moved(&own, 1.0)?)?;
+            return Ok((far - self.base).abs() > noise);
+        }
+        let is_flat_at =
+            |rung: &Rung| rung.central.abs() <= rung.rounding && slope.abs() > 4.0 * rung.rounding;
+        if rungs.iter().any(is_flat_at) {
+            return Ok(true);
+        }
+        for rung in rungs.iter().rev() {
+            let (mut flat, mut way, mut last) = (0, 0.0, self.base);
+            for part in 1..=PARTS {
+                let there = direction.moved(&own, rung.step * part as f64 / PARTS as f64)?;
+                let value = self.objective.value(slot, &there)?;
+                let change = (value - last).abs();
+                flat += usize::from(change <= noise);
+                way += change;
+                last = value;
+            }
+            self.evaluations += PARTS;
+            if 2 * flat >= PARTS && way > 2.0 * PARTS as f64 * noise {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The slope along a direction at one step, by central differences.

@@ -98,14 +98,18 @@ fn at_point(
     Ok((compared, slopes.evaluations))
 }
 
-/// One tensor, along two directions.
+/// One tensor, uphill and along random directions.
 fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
     let slot = slopes.slots()[at].clone();
     if let Some(broken) = not_finite(&slot) {
         return Ok(broken);
     }
     let mut looks = Vec::new();
-    for direction in [Direction::uphill(&slot, seed)?, Direction::random(&slot, seed)?] {
+    let mut directions = vec![Direction::uphill(&slot, seed)?];
+    for more in 0..slopes.fineness.directions {
+        directions.push(Direction::random(&slot, seed.split(&more.to_string()))?);
+    }
+    for direction in directions {
         looks.push((slopes.compare(at, &direction)?, direction));
     }
     let worst = |(look, _): &&(Comparison, Direction)| match look.agreement {
@@ -117,7 +121,7 @@ fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
     };
     // Of equals the first: uphill, where nothing cancels.
     let (comparison, direction) =
-        looks.iter().rev().max_by_key(worst).expect("two directions were looked along");
+        looks.iter().rev().max_by_key(worst).expect("uphill is always looked along");
     let entry = match comparison.agreement {
         Agreement::Differs => bisect(slopes, at, direction, comparison.step)?,
         _ => None,
