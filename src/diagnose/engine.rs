@@ -29,12 +29,14 @@ pub(crate) struct Defect {
     pub(crate) remedy: &'static str,
 }
 
+type Call = dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>;
+
 /// One operation that was recognised, and how to call it.
 struct Site {
     node: usize,
     operands: Vec<usize>,
     operation: String,
-    call: Box<dyn Fn(&[Tensor]) -> candle_core::Result<Tensor>>,
+    call: Box<Call>,
     what: &'static str,
     remedy: &'static str,
 }

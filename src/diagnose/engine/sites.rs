@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use super::Site;
+use super::{Call, Site};
 use crate::{
     Result as CheckResult,
     measure::{graph::Graph, values::same_bits},
@@ -49,7 +49,7 @@ pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> 
 /// An operation that may have made a node, going by the dimensions.
 struct Candidate {
     operation: String,
-    call: Box<dyn Fn(&[Tensor]) -> Result<Tensor>>,
+    call: Box<Call>,
     what: &'static str,
     remedy: &'static str,
     /// Whether the graph lists its operands in the other order.
@@ -260,11 +260,7 @@ fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
 
 /// A call on operands that lie in memory as these two do: the order of their dimensions, and a matrix that stands for a
 /// whole batch of equal ones.
-fn laid_out(
-    x: &Tensor,
-    y: &Tensor,
-    call: fn(&Tensor, &Tensor) -> Result<Tensor>,
-) -> Box<dyn Fn(&[Tensor]) -> Result<Tensor>> {
+fn laid_out(x: &Tensor, y: &Tensor, call: fn(&Tensor, &Tensor) -> Result<Tensor>) -> Box<Call> {
     let order = |t: &Tensor| {
         let mut order: Vec<usize> = (0..t.rank()).collect();
         order.sort_by_key(|dim| std::cmp::Reverse(t.stride()[*dim]));
