@@ -11,3 +11,4 @@ mod forms;
 mod learners;
 mod models;
 mod trace;
+mod unused;

@@ -238,4 +238,4 @@ fn a_chain_of_thousands_of_operations_is_recorded_and_dropped() {
     drop(trace);
 }
 
-const DEEP: usize = 2_000;
+const DEEP: usize = 20_000;
