@@ -46,4 +46,36 @@ mod nothing_in_scope {
         ::candling::assert_healthy!(learner, batch, "context",);
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertions_on_gradients_expand() -> ::candling::Result<()> {
+        use ::candling::candle_core::Module;
+
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candling::candle_nn::linear(2, 2, vb.pp("l"))?;
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        let y = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+        let learner = ::candling::Learner::new(
+            &vars,
+            |x| model.forward(x),
+            ::candling::candle_nn::loss::cross_entropy,
+        );
+        let (batch, n) = ((x, y), 1);
+        let report = ::candling::assert_gradients_flow!(learner, &batch);
+        ::std::assert_eq!(report.variables.len(), 2);
+        let allowed = ::candling::Cause::VariableUnused;
+        ::candling::assert_gradients_flow!(&learner, &batch, allow = allowed, "context {}", n);
+        ::candling::assert_units_alive!(learner, &batch, scale = 1e6);
+        ::candling::assert_units_alive!(&learner, &batch, "context {n}",);
+        ::candling::assert_gradients_correct!(learner, &batch);
+        ::candling::assert_gradients_correct!(&learner, &batch, tolerance = 0.1, "context {}", n);
+        let x = &batch.0;
+        let both = [::std::clone::Clone::clone(x), ::std::clone::Clone::clone(x)];
+        ::candling::assert_gradients_correct!(|x| x.tanh(), x);
+        ::candling::assert_gradients_correct!(|x: &Tensor| x.tanh(), x, tolerance = 1e-5, "{}", n);
+        ::candling::assert_gradients_correct!(move |x| x.tanh(), *x, "context",);
+        ::candling::assert_gradients_correct!(|[a, b]| a + b, both);
+        ::candling::assert_gradients_correct!(Tensor::tanh, x, "context {n}");
+        ::std::result::Result::Ok(())
+    }
 }

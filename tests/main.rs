@@ -2,6 +2,7 @@
 
 mod audit;
 mod corpus;
+mod gradients;
 mod gradients_power;
 mod hygiene;
 mod models;

@@ -49,12 +49,20 @@ struct Site {
 /// Some are wrong only where their operand is used elsewhere too; `used_elsewhere` says that every one is.
 pub(crate) fn defects(graph: &Graph, used_elsewhere: bool) -> Result<Vec<Defect>> {
     let mut found = Vec::new();
-    for site in sites::of(graph, used_elsewhere)? {
-        let operands: Vec<Tensor> =
-            site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
-        if is_wrong(&site, &operands)? {
-            let Site { node, operation, cause, what, remedy, .. } = site;
-            found.push(Defect { node, operation, cause, what, remedy });
+    let sites = sites::of(graph, used_elsewhere)?;
+    // Where several operations give the same bits it may have been any of them: on a window of equal values the mean is
+    // the maximum. Then all have to be wrong.
+    for same in sites.chunk_by(|a, b| a.node == b.node) {
+        let mut all_wrong = true;
+        for site in same {
+            let operands: Vec<Tensor> =
+                site.operands.iter().map(|at| graph.nodes()[*at].tensor.detach()).collect();
+            all_wrong = all_wrong && is_wrong(site, &operands)?;
+        }
+        if all_wrong {
+            let Site { node, operation, cause, what, remedy, .. } = &same[0];
+            let (operation, cause) = (operation.clone(), *cause);
+            found.push(Defect { node: *node, operation, cause, what, remedy });
         }
     }
     Ok(found)

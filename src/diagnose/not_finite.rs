@@ -90,7 +90,7 @@ struct Origin {
 fn origin(case: &Case<'_, '_>) -> Result<Option<Origin>> {
     let loss = case.learner.evaluate(&traced(case.batch)?, true)?.loss;
     let graph = Graph::of(&loss, case.learner.variables());
-    let Some(node) = graph.first_not_finite(false)? else { return Ok(None) };
+    let Some(node) = graph.first_not_finite()? else { return Ok(None) };
     let place = graph.place(node, &graph.modules());
     let place = place.unwrap_or_else(|| "before the first layer".to_owned());
     Ok(Some(Origin { place, operation: graph.operation(node)? }))

@@ -245,6 +245,13 @@ impl<'a> Learner<'a> {
             .map(|(name, var)| (name.as_str(), var))
     }
 
+    /// Every variable that should not move, with its value: frozen ones, integers, running statistics.
+    pub(crate) fn untrained_values(&self) -> Result<Vec<(Var, Tensor)>> {
+        let trained: Vec<_> = self.trainable().map(|(_, var)| var.id()).collect();
+        let others = self.variables.iter().filter(|(_, var)| !trained.contains(&var.id()));
+        others.map(|(_, var)| Ok((var.clone(), var.as_tensor().copy()?.detach()))).collect()
+    }
+
     /// The first declared frozen prefix that names no variable: a typing error that would silently freeze nothing.
     pub(crate) fn frozen_without_effect(&self) -> Option<&str> {
         let names_one = |prefix: &&String| {

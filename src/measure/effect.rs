@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var};
 
 use super::{
-    noise::{nudged, spread},
+    noise::{epsilon, nudged, spread},
     values::{norm, same_bits, scalar},
 };
 use crate::{Batch, Failure, Learner, Result, Seed, learner::Evaluation};
@@ -32,6 +32,8 @@ pub(crate) struct Still<'s, 'a> {
     batch: &'s Batch,
     train: bool,
     base: Evaluation,
+    /// What a pass itself may change, as it was: running statistics shape the next evaluation.
+    kept: Vec<(Var, Tensor)>,
 }
 
 impl<'s, 'a> Still<'s, 'a> {
@@ -41,10 +43,18 @@ impl<'s, 'a> Still<'s, 'a> {
         batch: &'s Batch,
         train: bool,
     ) -> Result<Option<Self>> {
+        let kept = learner.untrained_values()?;
         let base = learner.evaluate(batch, train)?;
         let again = learner.evaluate(batch, train)?;
         let same = same_outputs(&base, &again)? && same_bits(&base.loss, &again.loss)?;
-        Ok(same.then_some(Self { learner, batch, train, base }))
+        Ok(same.then_some(Self { learner, batch, train, base, kept }))
+    }
+
+    fn evaluate(&self) -> Result<Evaluation> {
+        for (var, value) in &self.kept {
+            var.set(value)?;
+        }
+        self.learner.evaluate(self.batch, self.train)
     }
 
     /// Moves `var` in a random direction and compares output and loss, bit for bit, with those at its own value.
@@ -62,7 +72,7 @@ impl<'s, 'a> Still<'s, 'a> {
                 .map_err(|e| Failure::from_candle(&format!("setting variable `{name}`"), e))
         };
         set(&moved(name, &own, share)?)?;
-        let there = self.learner.evaluate(self.batch, self.train);
+        let there = self.evaluate();
         set(&own)?;
         self.compared(&there?)
     }
@@ -84,7 +94,7 @@ impl<'s, 'a> Still<'s, 'a> {
         let base = scalar(&self.base.loss)?;
         let change = |share: f64| -> Result<f64> {
             var.set(&(&own + (&step * share)?)?)?;
-            let there = self.learner.evaluate(self.batch, self.train);
+            let there = self.evaluate();
             var.set(&own)?;
             Ok(scalar(&there?.loss)? - base)
         };
@@ -102,11 +112,15 @@ impl<'s, 'a> Still<'s, 'a> {
             var.set(&nudged(&own, Seed::new(0), name)?)?;
             kept.push((var, own));
         }
-        let there = self.learner.evaluate(self.batch, self.train);
+        let there = self.evaluate();
         for (var, own) in kept {
             var.set(&own)?;
         }
-        self.compared(&there?)
+        let effect = self.compared(&there?)?;
+        // A nudge may leave the loss as it is, to the bit; another would not.
+        let epsilon = epsilon(self.base.loss.dtype()).unwrap_or(0.0);
+        let least = epsilon * scalar(&self.base.loss)?.abs();
+        Ok(Effect { on_loss: effect.on_loss.max(least), ..effect })
     }
 
     fn compared(&self, there: &Evaluation) -> Result<Effect> {

@@ -17,7 +17,10 @@ pub(crate) struct Used {
 
 /// How many other batches are tried. A top-2 router over 8 experts misses one of them on a batch of 16 tokens once in 100
 /// times; one that chooses a single expert out of many misses some on most batches, but not with other variables too.
-const TRIED: u64 = 16;
+const TRIED: usize = 16;
+
+/// Small batches are more: a batch of two rows sends a token to two experts of eight.
+const ROWS: usize = 256;
 
 /// What else than the variable may differ from what it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,18 +45,21 @@ pub(crate) fn is_used(
     var: &Var,
     vary: Vary,
 ) -> Result<(Option<Used>, usize)> {
-    let mut tried = 0;
+    let (mut tried, mut refused) = (0, 0);
     if batch.input().is_empty() {
         return Ok((None, 0));
     }
     let before = Snapshot::take(learner.variables())?;
-    for seed in 0..TRIED {
+    let batches = ROWS.div_ceil(batch.rows().unwrap_or(1).max(1)).max(TRIED);
+    for seed in 0..batches as u64 {
         let looked = look(learner, batch, name, var, Seed::new(seed), vary);
         before.restore()?;
         match looked {
             Ok(Some(Some(used))) => return Ok((Some(used), tried + 1)),
             Ok(Some(None)) => tried += 1,
-            Ok(None) | Err(_) => {}
+            // A model that refuses the first few refuses them all.
+            Ok(None) | Err(_) if tried == 0 && refused == 4 => break,
+            Ok(None) | Err(_) => refused += 1,
         }
     }
     Ok((None, tried))

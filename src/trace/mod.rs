@@ -152,11 +152,11 @@ impl Trace {
     /// candle's, from the device.
     pub fn first_not_finite(&self) -> Result<Option<String>> {
         for layer in self.layers.iter().filter(|layer| layer.tapped) {
-            if !is_finite(&layer.value)? && self.graph.first_not_finite(false)?.is_none() {
+            if !is_finite(&layer.value)? && self.graph.first_not_finite()?.is_none() {
                 return Ok(Some(layer.name.clone()));
             }
         }
-        let Some(node) = self.graph.first_not_finite(false)? else { return Ok(None) };
+        let Some(node) = self.graph.first_not_finite()? else { return Ok(None) };
         let place = self.graph.place(node, &self.graph.modules());
         Ok(Some(place.unwrap_or_else(|| "before the first named layer".to_owned())))
     }

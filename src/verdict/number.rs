@@ -45,6 +45,14 @@ pub(crate) fn count(n: usize, singular: &str) -> String {
     }
 }
 
+/// `all 16 units`, `the only unit`.
+pub(crate) fn all(n: usize, singular: &str) -> String {
+    match n {
+        1 => format!("the only {singular}"),
+        n => format!("all {}", count(n, singular)),
+    }
+}
+
 /// The first names, and how many more.
 pub(crate) fn listed(names: &[&str]) -> String {
     const SHOWN: usize = 4;

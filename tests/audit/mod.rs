@@ -13,7 +13,7 @@ mod ops;
 pub(crate) mod page;
 #[cfg(test)]
 mod pinned;
-mod quiet;
+pub(crate) mod quiet;
 mod slopes;
 pub(crate) mod verdict;
 mod words;

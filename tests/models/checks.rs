@@ -193,16 +193,16 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
     }
     insta::assert_snapshot!(lines.join("\n"), @"
     llama, 21 variables, has RmsNorm::forward rope softmax_last_dim
-      two rows: 20 cut 0 zero 0 unused  1 flow, said: ? RmsNorm
-      one row:  20 cut 0 zero 0 unused  1 flow, said: ? RmsNorm
+      two rows: 20 cut 0 zero 0 unused  1 flow, said: RmsNorm
+      one row:  20 cut 0 zero 0 unused  1 flow, said: RmsNorm
     mistral, 21 variables, has RmsNorm::forward rope softmax_last_dim
-      two rows:  8 cut 0 zero 0 unused 13 flow, said: RmsNorm rope softmax_last_dim
+      two rows:  8 cut 0 zero 0 unused 12 flow, said: rope softmax_last_dim
       one row:  20 cut 0 zero 0 unused  1 flow, said: RmsNorm
     phi, 33 variables, has LayerNorm::forward rope softmax_last_dim
       two rows: 31 cut 0 zero 0 unused  2 flow, said: LayerNorm
       one row:  31 cut 0 zero 0 unused  2 flow, said: LayerNorm
     phi3, 15 variables, has RmsNorm::forward rope softmax_last_dim
-      two rows:  4 cut 0 zero 0 unused 11 flow, said: RmsNorm
+      two rows:  4 cut 0 zero 0 unused  8 flow, said: ? rope softmax_last_dim
       one row:  14 cut 0 zero 0 unused  1 flow, said: RmsNorm
     qwen2, 26 variables, has RmsNorm::forward rope softmax_last_dim
       two rows: 25 cut 0 zero 0 unused  1 flow, said: RmsNorm
@@ -217,38 +217,38 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
       two rows:  4 cut 0 zero 0 unused 20 flow, said: rope softmax_last_dim
       one row:   4 cut 0 zero 0 unused 20 flow, said: rope softmax_last_dim
     gemma3, 28 variables, has rope KvCache::append RotatingKvCache::append softmax_last_dim
-      two rows: 12 cut 0 zero 0 unused 16 flow, said: ? RmsNorm
-      one row:  12 cut 0 zero 0 unused 16 flow, said: ? RmsNorm
+      two rows: 12 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
+      one row:  12 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
     stable_lm, 26 variables, has LayerNorm::forward softmax_last_dim
-      two rows: 12 cut 0 zero 0 unused 14 flow, said: LayerNorm rope softmax_last_dim
+      two rows: 12 cut 0 zero 0 unused 13 flow, said: rope softmax_last_dim
       one row:  25 cut 0 zero 0 unused  1 flow, said: LayerNorm
     starcoder2, 35 variables, has LayerNorm::forward softmax_last_dim
-      two rows: 16 cut 0 zero 0 unused 19 flow, said: LayerNorm rope softmax_last_dim
+      two rows: 16 cut 0 zero 0 unused 19 flow, said: rope softmax_last_dim
       one row:  34 cut 0 zero 0 unused  1 flow, said: LayerNorm
     mamba, 22 variables, has RmsNorm::forward
       two rows: 21 cut 0 zero 0 unused  1 flow, said: RmsNorm
       one row:  21 cut 0 zero 0 unused  1 flow, said: RmsNorm
     bert, 43 variables, has LayerNorm::forward
-      two rows: 41 cut 0 zero 0 unused  2 flow, said: LayerNorm
-      one row:  41 cut 0 zero 0 unused  2 flow, said: LayerNorm
-    distilbert, 41 variables, has LayerNorm::forward
       two rows: 39 cut 0 zero 0 unused  2 flow, said: LayerNorm
       one row:  39 cut 0 zero 0 unused  2 flow, said: LayerNorm
+    distilbert, 41 variables, has LayerNorm::forward
+      two rows: 37 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      one row:  37 cut 0 zero 0 unused  2 flow, said: LayerNorm
     modernbert, 18 variables, has rope
-      two rows:  0 cut 0 zero 0 unused 18 flow, said: nothing
-      one row:   0 cut 0 zero 0 unused 18 flow, said: nothing
+      two rows:  0 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
+      one row:   0 cut 0 zero 0 unused 17 flow, said: rope softmax_last_dim
     t5 encoder, 21 variables, has softmax_last_dim
-      two rows:  5 cut 0 zero 0 unused 16 flow, said: ? rope softmax_last_dim
-      one row:   5 cut 0 zero 0 unused 16 flow, said: ? rope softmax_last_dim
+      two rows:  5 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
+      one row:   5 cut 0 zero 0 unused 16 flow, said: rope softmax_last_dim
     t5, 47 variables, has softmax_last_dim
-      two rows: 16 cut 0 zero 0 unused 31 flow, said: ? RmsNorm rope softmax_last_dim
-      one row:  16 cut 0 zero 0 unused 31 flow, said: ? RmsNorm rope softmax_last_dim
+      two rows: 16 cut 0 zero 0 unused 31 flow, said: rope softmax_last_dim
+      one row:  16 cut 0 zero 0 unused 31 flow, said: rope softmax_last_dim
     whisper, 88 variables, has LayerNorm::forward softmax_last_dim
       two rows: 87 cut 0 zero 0 unused  1 flow, said: LayerNorm
       one row:  87 cut 0 zero 0 unused  1 flow, said: LayerNorm
     vit, 40 variables, has LayerNorm::forward softmax_last_dim
-      two rows: 16 cut 2 zero 0 unused 22 flow, said: ? LayerNorm rope softmax_last_dim
-      one row:  38 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      two rows: 14 cut 2 zero 0 unused 22 flow, said: rope softmax_last_dim
+      one row:  35 cut 0 zero 0 unused  2 flow, said: LayerNorm
     ");
     Ok(())
 }

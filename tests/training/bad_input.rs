@@ -184,7 +184,7 @@ fn settings_that_cannot_be_used() {
     insta::assert_snapshot!(failure.headline(), @"the loss is 1.62 before the first step, at its target of 9 already");
 
     let of = |options: Healthy| options.check(&learner, (&x, &y)).unwrap_err();
-    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, overfits_batch"#);
+    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, gradients_flow, gradients_correct, units_alive, overfits_batch"#);
     insta::assert_snapshot!(of(Healthy::new().classes(0)).headline(), @"`classes` is 0; allowed: 1 or more");
     let nothing = of(Healthy::new().skip(["finite", "labels", "overfits_batch"]));
     assert_eq!(nothing.kind(), FailureKind::Vacuous);
@@ -225,15 +225,18 @@ fn healthy_tells_of_every_check() {
     assert_eq!(failure.kind(), FailureKind::Violated);
     insta::assert_snapshot!(text(&failure), @"
     assertion `healthy` failed
-    2 of 3 checks failed
+    2 of 6 checks failed
 
-      finite          passed
-      labels          a label is no class
-      overfits_batch  the loss stops above its target: 1.38 -> 0.801 in 300 steps (target 0.0138)
-      loss            █▆▅▄▃▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.801 .. 1.38
-      shape           floor above zero
-      accuracy        0.938
-      optimizer       the default: AdamW, at a learning rate of 0.01
+      finite             passed
+      labels             a label is no class
+      gradients_flow     passed
+      gradients_correct  passed
+      units_alive        passed
+      overfits_batch     the loss stops above its target: 1.38 -> 0.801 in 300 steps (target 0.0138)
+      loss               █▆▅▄▃▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.801 .. 1.38
+      shape              floor above zero
+      accuracy           0.938
+      optimizer          the default: AdamW, at a learning rate of 0.01
 
       confirmed  label-out-of-range      target 1: 4 of 16 labels lie outside 0..3; the first is 3
       confirmed  loss-on-probabilities   the loss is the cross-entropy of logits, and the outputs' rows sum to 1:

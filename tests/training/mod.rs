@@ -1,4 +1,4 @@
 mod bad_input;
 mod diagnosis;
-mod models;
+pub(crate) mod models;
 mod overfits_batch;

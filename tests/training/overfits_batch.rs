@@ -198,11 +198,13 @@ fn a_cut_gradient_fails_even_a_fit() {
       accuracy   1
       optimizer  the default: AdamW, at a learning rate of 0.01
 
-      confirmed  gradient-cut   l1.bias, l1.weight: moving 2 of 4 variables changes the result (the loss by up to
-                                0.305), yet no gradient arrives
-      help       candle's `LayerNorm`, `RmsNorm`, `softmax_last_dim` and `rope` have no backward pass: use
-                 `layer_norm_slow`, `rms_norm_slow`, `ops::softmax`, `rope_slow`; else look for a `detach`,
-                 `argmax` or `round`. What must not train belongs into `.frozen(..)`; see
+      confirmed  gradient-cut   l1.weight, l1.bias: moving 2 of 4 variables changes the result (the loss by up to
+                                0.305), yet no gradient arrives; the graph ends after `l1.bias`, before
+                                `l2.weight`: a small move changes it too, so the derivative exists and is dropped:
+                                by a `detach`, by values copied out and in again, or by a fused operation
+      help       look for `detach`, `to_vec`, `Var::from_tensor`, `slice_set`, `KvCache`, `QMatMul`, and candle's
+                 fused operations: `layer_norm`, `rms_norm`, `softmax_last_dim`, `rope`, `sdpa` have no backward
+                 pass; `layer_norm_slow`, `rms_norm_slow`, `ops::softmax`, `rope_slow` have one; see
                  docs/causes.md#gradient-cut
     ");
 }

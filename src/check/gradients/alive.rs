@@ -8,7 +8,7 @@ use crate::{
         graph::Graph,
         slope::traced,
     },
-    verdict::{count, listed, number},
+    verdict::{all, count, listed, number},
 };
 
 /// No layer is dead or saturated, and none computes next to nothing.
@@ -27,8 +27,8 @@ use crate::{
 /// - Layers of fewer than 8 units count on 256 samples only: four units are dead by luck now and then.
 /// - *Scale*: the root mean square of every linear layer's, convolution's and embedding's output is within a factor of
 ///   [`scale`](Self::scale), default 1,000, of the median layer's. Layers whose output is exactly zero begin so by design.
-/// - Of several activations of one layer, as where a clamp is written as the difference of two ReLUs, the one that is most
-///   alive counts.
+/// - An activation with a way around it (a leaky ReLU, a clamp written as the difference of two) blocks nothing, and is left
+///   out.
 /// - Every value is finite, but for masks of minus infinity. candle's `relu` makes 0 of NaN, so that a finite output proves nothing.
 ///
 /// Samples are rows times positions or pixels. What lies before the end of the graph (candle's fused operations, a
@@ -95,6 +95,9 @@ pub struct LayerActivity {
     pub saturated: usize,
     /// Units with one value on every sample.
     pub constant: usize,
+    /// Whether the samples differ as an activation sees them: where most of its units vary by less than a tenth of their
+    /// size, all samples count as one.
+    pub varied: bool,
     /// The root mean square of all values.
     pub rms: f64,
 }
@@ -157,14 +160,10 @@ impl UnitsAlive {
         let graph = Graph::of(root, learner.variables());
         let seen = Seen::of(learner, &graph)?;
         if seen.layers.is_empty() {
-            return Err(Failure::vacuous("no layer can be seen from the output")
-                .fact("unseen", listed(&seen.unseen.iter().map(String::as_str).collect::<Vec<_>>()))
-                .help(
-                    "the graph ends before every layer: `assert_gradients_flow!` names the operation that ends it",
-                ));
+            return Err(nothing_seen(&seen.unseen));
         }
         let mut findings = self.findings(&seen);
-        if let Some(node) = graph.first_not_finite(true)? {
+        if let Some(node) = graph.first_not_finite()? {
             findings.insert(0, not_finite(&graph, node)?);
         }
         let findings = call::not_allowed(findings, &self.allowed);
@@ -186,19 +185,21 @@ impl UnitsAlive {
 
     fn findings(&self, seen: &Seen) -> Vec<Finding> {
         let mut found = Vec::new();
-        for layer in seen.layers.iter().filter(|layer| seen.is_most_alive(layer)) {
+        for layer in &seen.layers {
             let (blocked, cause, state) = match layer.dead >= layer.saturated {
                 true => (layer.dead, Cause::UnitsDead, "0"),
                 false => (layer.saturated, Cause::UnitsSaturated, "at the ends of their range"),
             };
             let many = layer.samples >= ENOUGH_SAMPLES;
             let whole = blocked == layer.units && (layer.units >= ENOUGH_UNITS || many);
+            let many = many && layer.varied;
             if blocked > 0 && (whole || (many && blocked as f64 > MOST * layer.units as f64)) {
                 let evidence = format!(
-                    "{blocked} of {} of the {} are {state} on all {}",
+                    "{blocked} of {} of the {} {} {state} on {}",
                     count(layer.units, "unit"),
                     layer.activation.unwrap_or("activation"),
-                    count(layer.samples, "sample"),
+                    if blocked == 1 { "is" } else { "are" },
+                    all(layer.samples, "sample"),
                 );
                 found.push(Finding::confirmed(cause, evidence).at(&layer.layer));
             }
@@ -240,14 +241,6 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether no other activation of the same layer has more units alive.
-    fn is_most_alive(&self, layer: &LayerActivity) -> bool {
-        let beside = |other: &&LayerActivity| {
-            other.activation.is_some() && other.layer == layer.layer && other.units == layer.units
-        };
-        self.layers.iter().filter(beside).all(|other| other.blocked() >= layer.blocked())
-    }
-
     fn of(learner: &Learner<'_>, graph: &Graph) -> Result<Self> {
         let modules = graph.modules();
         let mut found: Vec<(usize, LayerActivity)> = Vec::new();
@@ -279,10 +272,15 @@ impl Seen {
     }
 }
 
-impl LayerActivity {
-    fn blocked(&self) -> usize {
-        self.dead.max(self.saturated)
+fn nothing_seen(unseen: &[String]) -> Failure {
+    if unseen.is_empty() {
+        return Failure::vacuous("no layer has a name").help(
+            "layers are named after the prefixes of their variables: build each with its own, `vb.pp(\"l1\")`",
+        );
     }
+    Failure::vacuous("no layer can be seen from the output")
+        .fact("unseen", listed(&unseen.iter().map(String::as_str).collect::<Vec<_>>()))
+        .help("the graph ends before every layer: `assert_gradients_flow!` names the operation that ends it")
 }
 
 /// Whether no other module lies within: a block's output is that of its last layer.
@@ -311,6 +309,7 @@ fn layer(name: &str, spread: &Spread) -> LayerActivity {
         dead: 0,
         saturated: 0,
         constant: spread.constant,
+        varied: true,
         rms: spread.rms,
     }
 }
@@ -320,6 +319,7 @@ fn activated(place: Option<String>, activity: &Activity, spread: &Spread) -> Lay
         activation: Some(activity.operation),
         dead: activity.dead,
         saturated: activity.saturated,
+        varied: activity.varied,
         ..layer(place.as_deref().unwrap_or("before the first layer"), spread)
     }
 }

@@ -95,6 +95,15 @@ impl<B: Into<Batch>> sealed::Sealed<B> for &Learner<'_> {
     }
 }
 
+/// The macro borrows what it is given, which may be a reference already.
+impl<B: Into<Batch>> Differentiated<B> for &&Learner<'_> {}
+
+impl<B: Into<Batch>> sealed::Sealed<B> for &&Learner<'_> {
+    fn judge(self, at: B, tolerance: Option<f64>) -> Result<Judgement> {
+        judge_learner(self, &at.into(), tolerance)
+    }
+}
+
 impl<F, I> Differentiated<&I> for F
 where
     I: Input,

@@ -9,11 +9,11 @@ use crate::{
     check::{arguments, call},
     diagnose::graph_end::{self, Operation, Seen, State},
     measure::{
-        gradients::{self, Arrived},
+        gradients,
         graph::{Graph, operation},
         values::{scalar, to_f64_vec},
     },
-    verdict::{count, listed, number},
+    verdict::{all as all_of, count, listed, number},
 };
 
 /// Every variable that is not frozen gets a gradient: finite, not zero, and of a sane size beside the others.
@@ -30,7 +30,8 @@ use crate::{
 /// - It is not exactly zero, unless the result does not depend on the variable beyond rounding, and stays so: gates that
 ///   begin at zero (LoRA, a zeroed head, ReZero) are looked at again after eight steps.
 /// - Moving a weight by its own size changes the loss (the product of the norms of gradient and weight) by at least 1e-5
-///   of what moving the most telling weight does. For bias-free ReLU networks that product is the same for all layers.
+///   of what moving the most telling weight does, or 1e-10 where a weight before it has its gradient. For bias-free ReLU
+///   networks that product is the same for all layers.
 /// - The gradients together are at most 1,000 times as large as the variables.
 ///
 /// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to,
@@ -124,12 +125,7 @@ impl GradientsFlow {
         let first = learner.evaluate(batch, true)?;
         arguments::evaluation(batch, &first)?;
         let pass = gradients::of_evaluation(learner, first)?;
-        let is_flat = |a: &Option<Arrived>| a.is_none_or(|a| a.norm == 0.0);
-        if scalar(&pass.evaluation.loss)? == 0.0 && pass.arrived.iter().all(is_flat) {
-            return Err(Failure::vacuous(
-                "the loss is 0, and so is every gradient: nothing is left to train on this batch",
-            ));
-        }
+        at_the_floor(&pass)?;
         let judgement = Judgement::of(learner, batch, pass)?;
 
         let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
@@ -149,6 +145,18 @@ impl GradientsFlow {
         Err(Failure::violated(headline)
             .fact("gradients", table(&variables))
             .with_findings(findings))
+    }
+}
+
+/// A loss with a margin (a hinge, triplets) is exactly 0 where the margin is kept, and so are all its gradients.
+fn at_the_floor(pass: &gradients::Pass) -> Result<()> {
+    let all_zero = pass.arrived.iter().all(|arrived| arrived.is_some_and(|a| a.norm == 0.0));
+    match all_zero && scalar(&pass.evaluation.loss)? == 0.0 {
+        true => {
+            Err(Failure::vacuous("the loss is exactly 0 on this batch, and so is every gradient")
+                .help("give it a batch that is not fitted already"))
+        }
+        false => Ok(()),
     }
 }
 
@@ -294,12 +302,14 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             false => (Cause::UnitsSaturated, "at the ends of their range"),
         };
         let evidence = format!(
-            "all {} of the {} are {state} on all {}, so {} of {} get a gradient of zeros: {place}",
-            count(activity.units, "unit"),
+            "{} of the {} {} {state} on {}, so {} of {} {} a gradient of zeros: {place}",
+            all_of(activity.units, "unit"),
             activity.operation,
-            count(activity.samples, "sample"),
+            if activity.units == 1 { "is" } else { "are" },
+            all_of(activity.samples, "sample"),
             zero.len(),
             count(all, "variable"),
+            if zero.len() == 1 { "gets" } else { "get" },
         );
         return Ok(vec![Finding::confirmed(cause, evidence).at(layer)]);
     }
@@ -311,9 +321,10 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         judgement.variables.iter().filter(|v| v.var.rank() >= 2).filter(constant).collect();
     if !constants.is_empty() {
         let evidence = format!(
-            "{} of {} get a gradient of zeros, still after eight steps: the entries of {} are all equal",
+            "{} of {} {} a gradient of zeros, still after eight steps: the entries of {} are all equal",
             zero.len(),
             count(all, "variable"),
+            if zero.len() == 1 { "gets" } else { "get" },
             listed(&names(&constants)),
         );
         return Ok(vec![Finding::confirmed(Cause::WeightsConstant, evidence).at(place)]);
@@ -380,10 +391,11 @@ fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
             Some((layer, activity)) if activity.saturated > 0 => Finding::confirmed(
                 Cause::UnitsSaturated,
                 format!(
-                    "all {} of the {} are at the ends of their range on all {}; {evidence}",
-                    count(activity.units, "unit"),
+                    "{} of the {} {} at the ends of their range on {}; {evidence}",
+                    all_of(activity.units, "unit"),
                     activity.operation,
-                    count(activity.samples, "sample"),
+                    if activity.units == 1 { "is" } else { "are" },
+                    all_of(activity.samples, "sample"),
                 ),
             )
             .at(layer),
@@ -421,7 +433,7 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
         graph.place(node, &modules).unwrap_or_else(|| "before the first layer".to_owned())
     };
     let which = match broken.as_slice() {
-        [] => "candle's `relu` makes 0 of NaN, so the loss does not show it".to_owned(),
+        [] => "the loss does not show it: candle's `relu` makes 0 of NaN".to_owned(),
         broken => format!(
             "the gradient of {} of {} is NaN or infinite ({})",
             broken.len(),
@@ -429,7 +441,7 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
             listed(&names(broken)),
         ),
     };
-    if let Some(node) = graph.first_not_finite(false)? {
+    if let Some(node) = graph.first_not_finite()? {
         let made = match graph.operation(node)? {
             Some(operation) => format!("in the result of a `{operation}`"),
             None => "here".to_owned(),

@@ -8,7 +8,7 @@ use crate::{
     measure::{graph::Graph, values::same_bits},
 };
 
-/// Every node that one of these operations made.
+/// Every node that one of these operations made, once for each that may have made it.
 pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> {
     let mut sites = Vec::new();
     for (at, node) in graph.nodes().iter().enumerate() {
@@ -47,7 +47,6 @@ pub(super) fn of(graph: &Graph, used_elsewhere: bool) -> CheckResult<Vec<Site>> 
                     _ => Cause::GradientEngine,
                 };
                 sites.push(Site { node: at, operands, operation, call, cause, what, remedy });
-                break;
             }
         }
     }
@@ -70,8 +69,7 @@ struct Candidate {
 ///
 /// The graph does not show `x` as an operand of `f(x) + x`, nor of `cat([f(x), x])`: those are known by their values.
 fn has_other_use(graph: &Graph, x: usize) -> Result<bool> {
-    let consumers = graph.nodes().iter().filter(|node| node.operands.contains(&x)).count();
-    if consumers > 1 {
+    if graph.consumers(x).len() > 1 {
         return Ok(true);
     }
     let own = graph.nodes()[x].tensor.detach();
@@ -218,9 +216,10 @@ fn maxima(x: &Tensor, result: &Tensor) -> Vec<Candidate> {
     const TIES_REMEDY: &str = "break the ties, or take `log_sum_exp` for a maximum";
     let reduces: [(&str, Reduce); 4] = [
         ("max", |x, dim| x.max(dim)),
-        ("max_keepdim", |x, dim| x.max_keepdim(dim)),
+        // What `max` itself is made of: `squeeze` comes after it.
+        ("max", |x, dim| x.max_keepdim(dim)),
         ("min", |x, dim| x.min(dim)),
-        ("min_keepdim", |x, dim| x.min_keepdim(dim)),
+        ("min", |x, dim| x.min_keepdim(dim)),
     ];
     if result.elem_count() >= x.elem_count() || !x.dtype().is_float() {
         return Vec::new();
@@ -233,7 +232,8 @@ fn maxima(x: &Tensor, result: &Tensor) -> Vec<Candidate> {
             continue;
         }
         for (name, reduce) in reduces {
-            found.push(unary(format!("{name}({dim})"), TIES, TIES_REMEDY, move |x| reduce(x, dim)));
+            let name = format!("{name} along dimension {dim}");
+            found.push(unary(name, TIES, TIES_REMEDY, move |x| reduce(x, dim)));
         }
     }
     found

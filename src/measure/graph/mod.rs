@@ -79,21 +79,28 @@ impl Graph {
         self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
     }
 
-    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity. A mask
-    /// of minus infinity is no fault as long as nothing makes a NaN of it:
-    /// with `masks`, minus infinity is left out.
-    pub(crate) fn first_not_finite(&self, masks: bool) -> Result<Option<usize>> {
-        let mut infinite = None;
+    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity.
+    ///
+    /// A mask of minus infinity is no fault as long as nothing makes a NaN of it and the result does not hold it: minus
+    /// infinity alone counts from a logarithm only, or where the result is not finite either.
+    pub(crate) fn first_not_finite(&self) -> Result<Option<usize>> {
+        let (mut infinite, mut masked, mut last) = (None, None, false);
         for (at, node) in self.nodes.iter().enumerate() {
             let found = non_finite_values(&node.tensor)?;
+            last = found.count() > 0;
             if found.nan > 0 {
                 return Ok(Some(at));
             }
-            if found.positive_infinity > 0 || (found.count() > 0 && !masks) {
+            let is_known = infinite.is_some();
+            if found.positive_infinity > 0 {
                 infinite = infinite.or(Some(at));
+            } else if last && !is_known && self.operation(at)? == Some("log") {
+                infinite = Some(at);
+            } else if last {
+                masked = masked.or(Some(at));
             }
         }
-        Ok(infinite)
+        Ok(infinite.or(masked.filter(|_| last)))
     }
 
     /// The operation that made a node, where its value tells.
@@ -105,6 +112,12 @@ impl Graph {
     /// Whether `later` is `node` itself, perhaps in another shape.
     pub(crate) fn is_seen_as(&self, node: usize, later: usize) -> bool {
         storage_of(&self.nodes[node].tensor) == storage_of(&self.nodes[later].tensor)
+    }
+
+    /// The nodes that were computed from this one.
+    pub(crate) fn consumers(&self, node: usize) -> Vec<usize> {
+        let after = node + 1..self.nodes.len();
+        after.filter(|other| self.nodes[*other].operands.contains(&node)).collect()
     }
 
     /// Whether the node is another node's storage seen in another shape or order.

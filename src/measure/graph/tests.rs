@@ -78,7 +78,7 @@ fn the_first_value_that_is_not_finite_is_found_behind_a_relu() -> Result<()> {
     // candle's relu makes 0 of NaN: the result is finite.
     let y = (x.as_tensor() * 2.0)?.log()?.relu()?.sum_all()?;
     let graph = Graph::of(&y, &[("x".to_owned(), x)]);
-    let node = graph.first_not_finite(false)?.unwrap();
+    let node = graph.first_not_finite()?.unwrap();
     let [operand] = graph.nodes()[node].operands[..] else { panic!("log has one operand") };
     let (node, operand) = (&graph.nodes()[node].tensor, &graph.nodes()[operand].tensor);
     assert_eq!(operation::of(node, &[operand])?, Some("log"));

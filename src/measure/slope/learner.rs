@@ -31,7 +31,7 @@ impl<'l, 'a> OfLearner<'l, 'a> {
     ///
     /// A learner whose loss differs between two evaluations in every mode; the errors of closures and backward pass.
     pub(crate) fn new(learner: &'l Learner<'a>, batch: &'l Batch) -> Result<Self> {
-        let kept = untrained(learner)?;
+        let kept = learner.untrained_values()?;
         let Some(train) = repeatable_mode(learner, batch)? else {
             return Err(Failure::not_run("two evaluations of the learner differ: its slope cannot be measured")
                 .help("give it `Learner::with_modes`, so that dropout is off, or make its randomness repeatable with `Seed::seed_candle`"));
@@ -98,13 +98,6 @@ impl Objective for OfLearner<'_, '_> {
             }
         }
     }
-}
-
-/// Every variable that is not trained, with its value.
-fn untrained(learner: &Learner<'_>) -> Result<Vec<(Var, Tensor)>> {
-    let trained: Vec<_> = learner.trainable().map(|(_, var)| var.id()).collect();
-    let others = learner.variables().iter().filter(|(_, var)| !trained.contains(&var.id()));
-    others.map(|(_, var)| Ok((var.clone(), var.as_tensor().copy()?.detach()))).collect()
 }
 
 fn restore(kept: &[(Var, Tensor)]) -> Result<()> {

@@ -159,16 +159,25 @@ impl<'o> Slopes<'o> {
                 step,
             };
             if (rung.central - analytic).abs() <= allowed {
+                // A step so short that rounding covers what a longer one was off by cannot tell.
+                if rungs.last().is_some_and(|longer| (longer.central - analytic).abs() <= allowed) {
+                    break;
+                }
                 return Ok(decided(Agreement::Agrees));
             }
             rungs.push(rung);
         }
-        let agreeing = rungs.windows(2).find(|pair| pair[0].agrees_with(&pair[1], share));
+        // Beside a gradient of zero, or one much too small, the slope itself tells what is small.
+        let slope = rungs.iter().map(|rung| rung.central.abs()).fold(0.0, f64::max);
+        let share_of_slope = share.max(self.fineness.tolerance * slope);
+        let agreeing = rungs.windows(2).find(|pair| pair[0].agrees_with(&pair[1], share_of_slope));
         let last = rungs[rungs.len() - 1];
         // Of two rungs that agree with each other the longer step is the less noisy.
         let rung = agreeing.map_or(last, |pair| pair[0]);
         let allowed = share + rung.rounding;
-        let agreement = if rungs.windows(2).all(|pair| pair[0].has_kink_as(&pair[1], share)) {
+        let agreement = if rungs.len() < 2 || self.is_lost(&rungs, analytic) {
+            Agreement::Unclear
+        } else if rungs.windows(2).all(|pair| pair[0].has_kink_as(&pair[1], share_of_slope)) {
             match last.brackets(analytic, share + last.rounding) {
                 true => Agreement::Kink,
                 false => Agreement::Unclear,
@@ -181,6 +190,14 @@ impl<'o> Slopes<'o> {
             Agreement::Differs
         };
         Ok(Comparison { agreement, analytic, numeric: rung.central, allowed, step: rung.step })
+    }
+
+    /// Whether no step moved a bit of the function, and none should have moved a bit of a number of size one: a loss of
+    /// next to zero has its last digits rounded off on the way, where they were those of larger numbers.
+    fn is_lost(&self, rungs: &[Rung], analytic: f64) -> bool {
+        let unmoved = rungs.iter().all(|rung| rung.ahead == 0.0 && rung.behind == 0.0);
+        let epsilon = epsilon(self.objective.dtype()).unwrap_or(0.0);
+        unmoved && analytic.abs() * self.fineness.steps[0] <= epsilon
     }
 
     /// Whether the function goes in jumps: flat on short steps and not on long ones, or with a jump on the way to a step of

@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::{Agreement, Comparison, Direction, Entry, Fineness, Objective, Slopes, bisect};
+use super::{Agreement, Comparison, Direction, Entry, Fineness, Objective, Slopes, Slot, bisect};
 use crate::{Result, Seed};
 
 /// What was found of one tensor.
@@ -41,6 +41,8 @@ pub(crate) fn verify(
     let (mut compared, mut evaluations) = at_point(objective, fineness, None, 0)?;
     for seed in 1..=OTHER_POINTS {
         let open = |slot: &Compared| match slot.agreement {
+            // A gradient that is not finite at the given point is wrong there, whatever it is elsewhere.
+            _ if !slot.comparison.analytic.is_finite() => false,
             Agreement::Agrees | Agreement::Staircase => false,
             Agreement::Differs => is_coarse,
             Agreement::Kink | Agreement::Unclear => true,
@@ -62,7 +64,9 @@ pub(crate) fn verify(
             };
             // What a kink hid at the first point, another one shows; where the first has two right answers, so be it.
             let replaces = match (first.agreement, later.agreement) {
-                (_, Agreement::Agrees) | (Agreement::Unclear, _) => true,
+                (_, Agreement::Agrees) => true,
+                (Agreement::Unclear, Agreement::Differs) => !is_coarse,
+                (Agreement::Unclear, _) => true,
                 (Agreement::Kink, Agreement::Differs) => !is_coarse,
                 (Agreement::Differs, Agreement::Differs) => false,
                 (Agreement::Differs, _) => true,
@@ -97,6 +101,9 @@ fn at_point(
 /// One tensor, uphill and along random directions.
 fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
     let slot = slopes.slots()[at].clone();
+    if let Some(broken) = not_finite(&slot) {
+        return Ok(broken);
+    }
     let mut looks = Vec::new();
     let mut directions = vec![Direction::uphill(&slot, seed)?];
     for more in 0..slopes.fineness.directions {
@@ -124,15 +131,43 @@ fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
         let beyond = (look.numeric - look.analytic).abs() - slopes.rounding_at(look.step);
         if size > 0.0 && beyond > 0.0 { beyond / size } else { 0.0 }
     };
+    // Where none arrives, none lies between the two sides of a kink.
+    let agreement = match comparison.agreement {
+        Agreement::Kink if slot.gradient.is_none() => Agreement::Unclear,
+        agreement => agreement,
+    };
     Ok(Compared {
         name: slot.name,
         dims: slot.value.dims().to_vec(),
-        agreement: comparison.agreement,
+        agreement,
         comparison: *comparison,
         error: looks.iter().map(error).fold(0.0, f64::max),
         factor: factor(&looks),
         entry,
         arrived: slot.gradient.is_some(),
+    })
+}
+
+/// What is said of a gradient with a NaN or an infinity in it: no slope is needed for that.
+fn not_finite(slot: &Slot) -> Option<Compared> {
+    let at = slot.gradient.as_ref()?.iter().position(|entry| !entry.is_finite())?;
+    let analytic = slot.gradient.as_ref()?[at];
+    let comparison = Comparison {
+        agreement: Agreement::Differs,
+        analytic,
+        numeric: f64::NAN,
+        allowed: 0.0,
+        step: 0.0,
+    };
+    Some(Compared {
+        name: slot.name.clone(),
+        dims: slot.value.dims().to_vec(),
+        agreement: Agreement::Differs,
+        comparison,
+        error: f64::INFINITY,
+        factor: None,
+        entry: Some(Entry { at, analytic, numeric: f64::NAN }),
+        arrived: true,
     })
 }
 

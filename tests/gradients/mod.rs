@@ -1,0 +1,14 @@
+//! The assertions on gradients and on what layers do, and traces.
+
+mod agreement;
+mod alive;
+mod bad_input;
+mod correct;
+mod cut;
+mod engine;
+mod flow;
+mod forms;
+mod learners;
+mod models;
+mod trace;
+mod unused;
