@@ -121,12 +121,14 @@ fn activity(
         _ => |y| 4.0 * y * (1.0 - y),
     };
     let mean = |unit: &Vec<f64>| unit.iter().map(|y| slope(*y)).sum::<f64>() / unit.len() as f64;
-    let is_dead = |unit: &&Vec<f64>| unit.iter().all(|v| *v == 0.0);
+    let is_dead = |unit: &Vec<f64>| unit.iter().all(|v| *v == 0.0);
     let (units, samples) = (columns.len(), columns.first().map_or(0, Vec::len));
-    let varied = is_varied(&by_unit(operand)?);
+    let before = by_unit(operand)?;
+    let alive = before.into_iter().zip(&columns).filter(|(_, unit)| !is_dead(unit));
+    let varied = is_varied(&alive.map(|(before, _)| before).collect::<Vec<_>>());
     Ok(Some(match is_relu {
         true => {
-            let dead = columns.iter().filter(is_dead).count();
+            let dead = columns.iter().filter(|unit| is_dead(unit)).count();
             Activity {
                 node,
                 operation,
@@ -146,7 +148,8 @@ fn activity(
     }))
 }
 
-/// A unit that varies by less than this share of its size sees one sample over and over.
+/// A unit that varies by less than this share of its size sees one sample over and over. Dead units do not count: theirs
+/// is a bias that drowns what varies.
 const STILL: f64 = 0.1;
 
 fn is_varied(columns: &[Vec<f64>]) -> bool {
@@ -156,7 +159,7 @@ fn is_varied(columns: &[Vec<f64>]) -> bool {
         let spread = (unit.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
         spread > STILL * mean.abs()
     };
-    2 * columns.iter().filter(varies).count() > columns.len()
+    2 * columns.iter().filter(varies).count() >= columns.len()
 }
 
 /// The values of each unit: of each channel for images `(batch, channels, height, width)`, of each place of the last

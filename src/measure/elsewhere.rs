@@ -74,7 +74,7 @@ fn look(
     seed: Seed,
     vary: Vary,
 ) -> Result<Option<Option<Used>>> {
-    let input = batch.input().iter().map(|input| other(input, seed));
+    let input = batch.input().iter().map(|input| other(input, seed, vary));
     let other = batch.with_input(input.collect::<Result<Vec<_>>>()?);
     if vary == Vary::InputsAndVariables && seed.value() % 2 == 1 {
         for (of, other) in learner.trainable().filter(|(_, other)| other.id() != var.id()) {
@@ -95,7 +95,7 @@ fn look(
     Ok(Some(Some(Used { arrives })))
 }
 
-fn other(input: &Tensor, seed: Seed) -> Result<Tensor> {
+fn other(input: &Tensor, seed: Seed, vary: Vary) -> Result<Tensor> {
     let input = longer(input)?;
     let values = to_f64_vec(&input)?;
     let Some((low, high)) = extent(&values) else { return Ok(input) };
@@ -109,7 +109,11 @@ fn other(input: &Tensor, seed: Seed) -> Result<Tensor> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let wider = [1.0, 3.0, 10.0][(seed.value() % 3) as usize];
+    // Wider inputs reach other experts, and wake units that are dead.
+    let wider = match vary {
+        Vary::Inputs => 1.0,
+        Vary::InputsAndVariables => [1.0, 3.0, 10.0][(seed.value() % 3) as usize],
+    };
     let noise = seed.normal("input", shape, input.dtype(), device)?;
     Ok(noise.affine((wider * spread).max(0.1), mean)?)
 }

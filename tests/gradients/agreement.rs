@@ -107,7 +107,7 @@ const OTHERWISE: &[(&str, &str, &[&str])] = &[
     (
         "its values lie on the steps of a coarser format, too far apart for a slope",
         "vacuous",
-        &["to_dtype f64 to f32 to f64", "quantized::QMatMul Q8_0"],
+        &["quantized::QMatMul Q8_0"],
     ),
     (
         "the audit knows that it stops the gradient on purpose, the check cannot",

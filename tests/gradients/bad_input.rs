@@ -271,7 +271,7 @@ fn a_wrong_entry_that_is_a_kink_elsewhere_is_listed_once() {
     let pair = [normal(1, &[2, 3], DType::F64), normal(2, &[2, 3], DType::F64)];
     let failure = GradientsCorrect::new().check(one, &pair).unwrap_err();
     insta::assert_snapshot!(findings(&failure), @"
-    gradient-wrong | x[0][0, 0] | the gradient is -0.941, the slope -0.314; it is 3 times the slope throughout
-    gradient-wrong | x[1][0, 1] | the gradient is -2.66, the slope -0.888; it is 3 times the slope throughout
+    gradient-wrong | x[0][0, 0] | the gradient is -0.941, the slope -0.314; it is the slope times 3 throughout
+    gradient-wrong | x[1][0, 1] | the gradient is -2.66, the slope -0.888; it is the slope times 3 throughout
     ");
 }

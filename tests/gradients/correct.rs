@@ -59,10 +59,10 @@ fn a_wrong_factor_is_told_throughout_and_a_wrong_entry_by_its_place() {
     assertion `gradients_correct` failed
     the gradient is not the slope of the function
 
-      gradients  x  [2, 3]  wrong   2 times the slope
+      gradients  x  [2, 3]  wrong   the slope times 2
       slopes     in f64
 
-      confirmed  gradient-wrong   x[1, 1]: the gradient is 5.62, the slope 2.81; it is 2 times the slope
+      confirmed  gradient-wrong   x[1, 1]: the gradient is 5.62, the slope 2.81; it is the slope times 2
                                   throughout
       help       check the hand-written backward pass, and candle's own operations with a constant: `conv1d` of a
                  batch, `scatter` and a product with a strided tensor have a wrong one (docs/candle-audit.md lists
@@ -237,22 +237,22 @@ fn a_learners_wrong_variables_bracket_the_operation() {
     assertion `gradients_correct` failed
     the gradient of 4 of 6 variables is not the slope of the loss
 
-      gradients  l0.bias    [8]     wrong   0.5 times the slope
-                 l0.weight  [8, 6]  wrong   0.5 times the slope
-                 l1.bias    [8]     wrong   0.5 times the slope
-                 l1.weight  [8, 8]  wrong   0.5 times the slope
+      gradients  l0.bias    [8]     wrong   the slope times 0.5
+                 l0.weight  [8, 6]  wrong   the slope times 0.5
+                 l1.bias    [8]     wrong   the slope times 0.5
+                 l1.weight  [8, 8]  wrong   the slope times 0.5
                  l2.bias    [4]     right   off by 0
                  l2.weight  [4, 8]  right   off by 0
       slopes     in f64
 
-      confirmed  gradient-wrong   l0.bias[6]: the gradient is 0.0814, the slope 0.163; it is 0.5 times the slope
+      confirmed  gradient-wrong   l0.bias[6]: the gradient is 0.0814, the slope 0.163; it is the slope times 0.5
                                   throughout
-      confirmed  gradient-wrong   l0.weight[6, 1]: the gradient is 0.091, the slope 0.182; it is 0.5 times the
-                                  slope throughout
-      confirmed  gradient-wrong   l1.bias[4]: the gradient is 0.0535, the slope 0.107; it is 0.5 times the slope
+      confirmed  gradient-wrong   l0.weight[6, 1]: the gradient is 0.091, the slope 0.182; it is the slope times
+                                  0.5 throughout
+      confirmed  gradient-wrong   l1.bias[4]: the gradient is 0.0535, the slope 0.107; it is the slope times 0.5
                                   throughout
-      confirmed  gradient-wrong   l1.weight[5, 3]: the gradient is -0.0562, the slope -0.112; it is 0.5 times the
-                                  slope throughout
+      confirmed  gradient-wrong   l1.weight[5, 3]: the gradient is -0.0562, the slope -0.112; it is the slope
+                                  times 0.5 throughout
       help       check the hand-written backward pass: it belongs to an operation between those that are wrong and
                  those that are right (l2.bias, l2.weight); see docs/causes.md#gradient-wrong
     ");

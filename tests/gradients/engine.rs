@@ -30,18 +30,18 @@ fn max_pool2d() {
     assertion `gradients_correct` failed
     the gradient is not the slope of the function
 
-      gradients  x  [1, 2, 4, 4]  wrong   0.25 times the slope
+      gradients  x  [1, 2, 4, 4]  wrong   the slope times 0.25
       slopes     in f64
 
       confirmed  gradient-engine   max_pool2d(2), tried by itself: its backward pass divides the gradient by the
                                    number of cells in the window, and x comes before it; at x[0, 1, 3, 3] the
-                                   gradient is -0.318, the slope -1.27; it is 0.25 times the slope throughout
+                                   gradient is -0.318, the slope -1.27; it is the slope times 0.25 throughout
       help       take the maximum over a reshaped tensor: `x.reshape((b, c, h / k, k, w / k, k))?.max(5)?.max(3)`;
                  see docs/causes.md#gradient-engine
     ");
-    insta::assert_snapshot!(named(|x| x.max_pool2d(3), &[2, 1, 6, 6]), @"gradient-engine | - | max_pool2d(3), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[1, 0, 4, 3] the gradient is -0.141, the slope -1.27; it is 0.111 times the slope throughout");
-    insta::assert_snapshot!(named(|x| x.max_pool2d((2, 3)), &[1, 2, 4, 6]), @"gradient-engine | - | max_pool2d((2, 3)), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[0, 1, 3, 3] the gradient is -0.212, the slope -1.27; it is 0.167 times the slope throughout");
-    insta::assert_snapshot!(named(|x| x.max_pool2d(2), &[1, 1, 5, 5]), @"gradient-engine | - | max_pool2d(2), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[0, 0, 0, 1] the gradient is -0.366, the slope -1.47; it is 0.216 times the slope throughout");
+    insta::assert_snapshot!(named(|x| x.max_pool2d(3), &[2, 1, 6, 6]), @"gradient-engine | - | max_pool2d(3), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[1, 0, 4, 3] the gradient is -0.141, the slope -1.27; it is the slope times 0.111 throughout");
+    insta::assert_snapshot!(named(|x| x.max_pool2d((2, 3)), &[1, 2, 4, 6]), @"gradient-engine | - | max_pool2d((2, 3)), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[0, 1, 3, 3] the gradient is -0.212, the slope -1.27; it is the slope times 0.167 throughout");
+    insta::assert_snapshot!(named(|x| x.max_pool2d(2), &[1, 1, 5, 5]), @"gradient-engine | - | max_pool2d(2), tried by itself: its backward pass divides the gradient by the number of cells in the window, and x comes before it; at x[0, 0, 0, 1] the gradient is -0.366, the slope -1.47; it is the slope times 0.216 throughout");
     passes(|x| x.reshape((1, 2, 2, 2, 2, 2))?.max(5)?.max(3), &[1, 2, 4, 4]);
 }
 
@@ -111,12 +111,12 @@ fn a_maximum_with_ties_is_a_kink() {
     assertion `gradients_correct` failed
     the gradient is not the slope of the function
 
-      gradients  x  [2, 3]  wrong   2 times the slope
+      gradients  x  [2, 3]  wrong   the slope times 2
       slopes     in f64
 
       confirmed  gradient-engine   max along dimension 1, tried by itself: its backward pass gives every one of
                                    several equal largest values the whole gradient, and x comes before it; at x[0,
-                                   0] the gradient is -1.47, the slope -0.733; it is 2 times the slope throughout
+                                   0] the gradient is -1.47, the slope -0.733; it is the slope times 2 throughout
       help       break the ties, or take `log_sum_exp` for a maximum; see docs/causes.md#gradient-engine
     ");
     passes(|x| x.max(1), &[3, 4]);
@@ -153,10 +153,10 @@ fn a_learners_variables_before_a_defect_are_listed() {
     assertion `gradients_correct` failed
     the gradient of 4 of 6 variables is not the slope of the loss
 
-      gradients  c1.bias      [2]           wrong   0.25 times the slope
-                 c1.weight    [2, 1, 3, 3]  wrong   0.25 times the slope
-                 c2.bias      [2]           wrong   0.25 times the slope
-                 c2.weight    [2, 2, 3, 3]  wrong   0.25 times the slope
+      gradients  c1.bias      [2]           wrong   the slope times 0.25
+                 c1.weight    [2, 1, 3, 3]  wrong   the slope times 0.25
+                 c2.bias      [2]           wrong   the slope times 0.25
+                 c2.weight    [2, 2, 3, 3]  wrong   the slope times 0.25
                  head.bias    [4]           right   off by 0
                  head.weight  [4, 8]        right   off by 3.35e-11
       slopes     in f64
@@ -164,7 +164,7 @@ fn a_learners_variables_before_a_defect_are_listed() {
       confirmed  gradient-engine   after c2: max_pool2d(2), tried by itself: its backward pass divides the
                                    gradient by the number of cells in the window, and c1.bias, c1.weight, c2.bias,
                                    c2.weight come before it; at c1.bias[0] the gradient is -0.0727, the slope
-                                   -0.291; it is 0.25 times the slope throughout
+                                   -0.291; it is the slope times 0.25 throughout
       help       take the maximum over a reshaped tensor: `x.reshape((b, c, h / k, k, w / k, k))?.max(5)?.max(3)`;
                  see docs/causes.md#gradient-engine
     ");

@@ -135,7 +135,7 @@ fn a_gradient_of_exact_zeros_is_told_by_what_makes_it() {
                  l1.bias    [4]     flows  norm 0.442
 
       confirmed  variable-unused   l0.weight, l0.bias: the gradient of 2 of 4 variables is exactly zero, still
-                                   after four steps, and moving them changes nothing
+                                   after eight steps, and moving them changes nothing
       help       what they compute is multiplied by zero, masked, or passed on by a softmax over one element; see
                  docs/causes.md#variable-unused
     ");
@@ -201,7 +201,7 @@ fn weights_that_are_all_equal_are_named() {
                  l2.bias    [4]      zero  norm 0
 
       confirmed  weights-constant   l1.weight, l1.bias, l2.weight, l2.bias: 4 of 4 variables get a gradient of
-                                    zeros, still after four steps: the entries of l1.weight, l2.weight are all
+                                    zeros, still after eight steps: the entries of l1.weight, l2.weight are all
                                     equal
       help       `vb.get` without a hint is zeros; use `get_with_hints` with a random init; see
                  docs/causes.md#weights-constant
@@ -223,17 +223,17 @@ fn dead_and_saturated_layers_are_named() {
     assert_eq!(found.cause(), Some(Cause::UnitsDead));
     insta::assert_snapshot!(text(&found), @"
     assertion `gradients_flow` failed
-    5 of 6 variables do not get the gradient they should
+    4 of 6 variables do not get the gradient they should
 
-      gradients  l0.weight  [16, 6]   zero   norm 0
-                 l0.bias    [16]      zero   norm 0
-                 l1.weight  [16, 16]  zero   norm 0
-                 l1.bias    [16]      zero   norm 0
-                 l2.weight  [4, 16]   zero   norm 0
-                 l2.bias    [4]       flows  norm 0.556
+      gradients  l0.weight  [16, 6]   zero       norm 0
+                 l0.bias    [16]      zero       norm 0
+                 l1.weight  [16, 16]  zero       norm 0
+                 l1.bias    [16]      zero       norm 0
+                 l2.weight  [4, 16]   idle here  norm 0
+                 l2.bias    [4]       flows      norm 0.556
 
-      confirmed  units-dead   after l1: all 16 units of the relu are 0 on all 16 samples, so 5 of 6 variables get
-                              a gradient of zeros: l0.weight, l0.bias, l1.weight, l1.bias and 1 more
+      confirmed  units-dead   after l1: all 16 units of the relu are 0 on all 16 samples, so 4 of 6 variables get
+                              a gradient of zeros: l0.weight, l0.bias, l1.weight, l1.bias
       help       lower the learning rate, check the bias, or use a leaky activation; see docs/causes.md#units-dead
     ");
 
@@ -281,7 +281,7 @@ fn gradients_that_vanish_and_explode_are_told_in_numbers() {
 
       confirmed  gradient-vanishing   l0.weight, l0.bias, l1.weight, l1.bias and 35 more: the gradient of 39 of 58
                                       variables is as small as 1.32e-15 where the largest is 0.862, and no larger
-                                      after four steps
+                                      after eight steps
       help       use ReLU-like activations, normalisation, or residual connections; see
                  docs/causes.md#gradient-vanishing
     ");

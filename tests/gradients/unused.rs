@@ -43,7 +43,7 @@ fn what_nothing_uses_is_told_from_what_is_not_the_models() {
                  left_over.bias    [8]     unused
 
       confirmed  variable-unused   left_over.weight, left_over.bias: moving 2 of 6 variables changes nothing, nor
-                                   does it on 8 other inputs, and no gradient arrives
+                                   does it on 16 other batches, and no gradient arrives
       help       the layer is built and never called; call it, or list it in `.frozen(..)`; see
                  docs/causes.md#variable-unused
     ");

@@ -248,7 +248,7 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
       one row:  87 cut 0 zero 0 unused  1 flow, said: LayerNorm
     vit, 40 variables, has LayerNorm::forward softmax_last_dim
       two rows: 14 cut 2 zero 0 unused 22 flow, said: rope softmax_last_dim
-      one row:  35 cut 0 zero 0 unused  2 flow, said: LayerNorm
+      one row:  36 cut 0 zero 0 unused  2 flow, said: LayerNorm
     ");
     Ok(())
 }

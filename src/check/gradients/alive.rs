@@ -256,7 +256,7 @@ impl Seen {
             }
             found.push((*node, layer));
         }
-        let output = graph.nodes().len() - 1;
+        let output = graph.nodes().len().saturating_sub(1);
         for mut activity in activity::of_graph(graph)? {
             if graph.is_seen_as(activity.node, output) {
                 activity.saturated = 0;

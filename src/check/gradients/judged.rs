@@ -145,7 +145,9 @@ impl<'l, 'a> Judgement<'l, 'a> {
                 match used {
                     Some(Used { arrives: true }) => GradientVerdict::Idle,
                     Some(Used { arrives: false }) => GradientVerdict::Cut,
-                    None if effect.on_loss != 0.0 => GradientVerdict::NumericallyZero,
+                    None if effect.any() && is_rounding(effect, floor) => {
+                        GradientVerdict::NumericallyZero
+                    }
                     None => GradientVerdict::Unused,
                 }
             };
@@ -417,6 +419,11 @@ impl<'l, 'a> Judgement<'l, 'a> {
 fn matters(effect: Effect, floor: Effect) -> bool {
     effect.on_loss > elsewhere::ROUNDINGS * floor.on_loss
         && effect.largest >= elsewhere::ROUNDINGS * floor.largest
+}
+
+/// Whether moving a variable moved the output by no more than rounding does.
+fn is_rounding(effect: Effect, floor: Effect) -> bool {
+    effect.largest <= elsewhere::ROUNDINGS * floor.largest
 }
 
 /// The variables whose gradient is so small that it may be nothing.
