@@ -56,6 +56,9 @@
 //! | [`assert_in_range!`] | tensor, range | every element in the range |
 //! | [`assert_shape!`] | tensor, dims | exact dimensions, `_` free |
 //! | [`assert_dims!`] | `x => [batch, time, 64], mask => [batch, time]` | names unify across tensors |
+//! | [`assert_gradients_flow!`] | learner, batch | every variable gets a finite gradient of a sane size; names the op that cut it |
+//! | [`assert_gradients_correct!`] | f, &x; learner, batch | the backward pass gives the slope, kinks told from bugs |
+//! | [`assert_units_alive!`] | learner, batch | no layer is dead or saturated |
 //! | [`assert_overfits_batch!`] | learner, batch | one batch is memorised, by every variable, from its input |
 //! | [`assert_healthy!`] | learner, batch | everything that applies, in one report |
 //!
@@ -77,6 +80,9 @@
 //! A [`Learner`] holds variables, a forward closure, a loss closure, and optionally an optimizer. A [`Seed`] makes
 //! variables and inputs, a [`Snapshot`] keeps values, [`set_constant`] replaces them. A check returns its report or a
 //! [`Failure`], which names a [`Cause`] out of a fixed catalogue; `docs/causes.md` explains each.
+//!
+//! [`Trace::record`] reads every layer's output from the autograd graph, under the names of the variables; [`tap`] names a
+//! finer place, and catches its gradient.
 //!
 //! # Three kinds of failure
 //!
