@@ -2,10 +2,12 @@
 
 mod audit;
 mod corpus;
+mod dependence;
 mod gradients;
 mod gradients_power;
 mod hygiene;
 mod models;
+mod properties;
 #[cfg(feature = "proptest")]
 mod property;
 #[cfg(feature = "seed-candle")]

@@ -5,8 +5,11 @@
 
 mod arguments;
 mod call;
+mod dependence;
+mod function;
 mod gradients;
 mod healthy;
+mod properties;
 mod tensors;
 mod training;
 

@@ -1,7 +1,11 @@
 //! Every exported macro. All have one grammar, and one private helper that knows it:
 //! subjects, then `option = value` pairs, then a format string with its arguments.
 
+mod batch;
 mod gradients;
+mod pairs;
+mod properties;
+mod sequence;
 mod tensors;
 mod training;
 

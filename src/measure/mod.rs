@@ -11,6 +11,7 @@ pub(crate) mod formula;
 pub(crate) mod gradients;
 pub(crate) mod graph;
 pub(crate) mod noise;
+pub(crate) mod perturb;
 pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod slope;

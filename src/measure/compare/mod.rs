@@ -17,7 +17,7 @@ use candle_core::{CpuStorage, Result, Tensor};
 
 pub(crate) use account::{Comparison, Mismatches, Place};
 pub(crate) use element::Element;
-pub(crate) use kernel::{Level, extent, non_finite};
+pub(crate) use kernel::{Level, extent, non_finite, same_bits as same_slice_bits};
 pub(crate) use narrow::F8;
 pub(crate) use number::Number;
 pub(crate) use walk::Walk;

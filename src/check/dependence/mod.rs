@@ -1,0 +1,5 @@
+//! What depends on what: rows on rows, positions on positions, outputs on inputs.
+
+pub(super) mod batch;
+pub(super) mod pairs;
+pub(super) mod sequence;

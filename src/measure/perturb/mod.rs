@@ -1,0 +1,11 @@
+//! Replacing chosen parts of an input by other values, and seeing which parts of the output notice.
+
+mod alternative;
+mod cells;
+mod codes;
+mod noticed;
+
+pub(crate) use alternative::alternative;
+pub(crate) use cells::Mix;
+pub(crate) use codes::code_words;
+pub(crate) use noticed::{cells_that_differ, largest_difference};

@@ -1,0 +1,1 @@
+//! Rows of a batch: none depends on another.

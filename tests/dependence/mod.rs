@@ -1,0 +1,5 @@
+//! What depends on what: rows on rows, positions on positions, outputs on inputs.
+
+mod batch;
+mod pairs;
+mod sequence;

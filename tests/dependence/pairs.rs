@@ -1,0 +1,1 @@
+//! Positions and features: which output depends on which input.

@@ -1,0 +1,1 @@
+//! Sequence models: caches, padding, positions.
