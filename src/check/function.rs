@@ -243,7 +243,7 @@ mod tests {
         insta::assert_snapshot!(text(steady_rows(&mut sum, &x, 1)), @"
         the function returned dims [] for an input of dims [2]; allowed: 2 rows first, as the input
 
-          help  let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`
+          help       let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`
         ");
         Ok(())
     }
