@@ -1,4 +1,5 @@
-"""The rows of `cargo bench --bench compare`, two training steps, and the check of a gradient, by PyTorch and numpy.
+"""The rows of `cargo bench --bench compare`, two training steps, and checks of gradients and of what depends on what, by
+PyTorch and numpy.
 
 Needs torch and numpy. Every row is printed beside the floor, which is reading both arrays once, so that ratios can be
 set beside candling's: absolute times differ between machines, and between runs on one machine. With `--threads 1` CPU
@@ -8,6 +9,7 @@ time is taken, which other work on the machine disturbs less; run the benchmark 
 import argparse
 import time
 
+import dependence
 import gradients
 import numpy as np
 import torch
@@ -115,7 +117,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--dtypes", nargs="*", choices=DTYPES, default=list(DTYPES))
-    parser.add_argument("--only", choices=["compare", "train", "gradients", "bugs"])
+    parser.add_argument("--only", choices=["compare", "train", "gradients", "bugs", "dependence"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.threads == 1:
@@ -134,6 +136,8 @@ def main():
         gradients.times(clock)
     if arguments.only in (None, "bugs"):
         gradients.power()
+    if arguments.only in (None, "dependence"):
+        dependence.times(clock)
 
 
 if __name__ == "__main__":
