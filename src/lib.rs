@@ -106,8 +106,6 @@ mod learner;
 mod macros;
 mod measure;
 mod seed;
-#[cfg(feature = "proptest")]
-mod strategies;
 mod tolerance;
 mod trace;
 mod variables;
@@ -118,6 +116,8 @@ mod verdict;
 pub mod __private;
 pub mod check;
 pub mod prelude;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod synthetic;
 
 pub use candle_core;

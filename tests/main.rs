@@ -10,6 +10,8 @@ mod models;
 mod property;
 #[cfg(feature = "seed-candle")]
 mod seed_candle;
+#[cfg(feature = "proptest")]
+mod strategies;
 mod support;
 mod tensors;
 mod training;

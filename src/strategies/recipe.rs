@@ -1,0 +1,65 @@
+//! A tensor as what was drawn of it: all that shrinks, and all that its line says.
+
+use candle_core::{DType, Tensor};
+
+use super::{Layout, Values};
+use crate::Seed;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recipe {
+    pub(super) seed: u64,
+    pub(super) dims: Vec<usize>,
+    pub(super) values: Values,
+    pub(super) dtype: DType,
+    pub(super) layout: Layout,
+}
+
+impl Recipe {
+    pub(super) fn make(&self) -> candle_core::Result<Tensor> {
+        let values = self.values.fill(Seed::new(self.seed), &self.dims)?;
+        self.layout.of(&values.to_dtype(self.dtype)?)
+    }
+
+    /// The Rust that makes the tensor again, with `candling::strategies` and the prelude in scope.
+    pub(super) fn line(&self) -> String {
+        let (mut line, dtype) = self.function();
+        if self.dtype != dtype {
+            line += &format!(".dtype(DType::{:?})", self.dtype);
+        }
+        if self.layout != Layout::Contiguous {
+            line += &format!(".layout(strategies::Layout::{:?})", self.layout);
+        }
+        line + &format!(".sample(Seed::new({}))?", self.seed)
+    }
+
+    /// The call that names these values and dims, and the dtype it has by itself.
+    fn function(&self) -> (String, DType) {
+        let dims = shown(&self.dims);
+        let by_row = self.dims.split_last().map(|(row, lead)| (row, shown(lead)));
+        match (&self.values, by_row) {
+            (Values::Normal, _) => (format!("strategies::tensor({dims})"), DType::F32),
+            (Values::Tokens(vocab), _) => {
+                (format!("strategies::tokens({vocab}, {dims})"), DType::U32)
+            }
+            (Values::Mask, _) => (format!("strategies::mask({dims})"), DType::U8),
+            (Values::OneHot(classes), Some((row, lead))) if classes == row => {
+                (format!("strategies::one_hot({classes}, {lead})"), DType::F32)
+            }
+            (Values::Probabilities, Some((row, lead))) if *row > 0 => {
+                (format!("strategies::probabilities({row}, {lead})"), DType::F32)
+            }
+            (values, _) => (
+                format!("strategies::tensor({dims}).values(strategies::Values::{values:?})"),
+                DType::F32,
+            ),
+        }
+    }
+}
+
+/// An empty list has no type of its own.
+fn shown(dims: &[usize]) -> String {
+    match dims {
+        [] => "()".to_owned(),
+        dims => format!("{dims:?}"),
+    }
+}
