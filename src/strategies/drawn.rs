@@ -8,10 +8,11 @@ use proptest::{
 };
 
 use super::{Group, Tree, group::Composed};
+use crate::{__private::AsInput, Input};
 
 /// A drawn value with the line of Rust that makes it again.
 ///
-/// It dereferences to the value: `model.forward(&x)` works as with a tensor. `Debug` prints the line and the elements,
+/// It dereferences to the value, and assertions take it as an input: `model.forward(&x)` works as with a tensor. `Debug` prints the line and the elements,
 /// where candle's prints the dimensions alone.
 #[derive(Clone)]
 #[non_exhaustive]
@@ -33,6 +34,14 @@ impl<V> Deref for Drawn<V> {
 impl<V: Composed> fmt::Debug for Drawn<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n{}", self.line, self.value.show())
+    }
+}
+
+impl<I: Input> AsInput for Drawn<I> {
+    type Input = I;
+
+    fn as_input(&self) -> &I {
+        &self.value
     }
 }
 

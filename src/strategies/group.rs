@@ -221,6 +221,7 @@ fn draw(
 ) -> Result<Vec<Recipe>> {
     const ATTEMPTS: usize = 256;
     let seed = seed(rng);
+    let mut last = Vec::new();
     for attempt in 0..=ATTEMPTS {
         let mut case: Vec<Recipe> = Vec::with_capacity(specs.len());
         for (spec, offset) in specs.iter().zip(0..) {
@@ -245,12 +246,26 @@ fn draw(
         if allow(specs, &case) {
             return Ok(case);
         }
+        last = case;
     }
-    let each: Vec<String> =
-        specs.iter().map(|spec| format!("{} of {:?}", spec.dims, spec.values)).collect();
-    Err(Failure::bad_argument(
+    Err(undrawable(specs, &last))
+}
+
+/// Why the shapes that were drawn will not do: `last` is one of them.
+fn undrawable(specs: &[Tensors], last: &[Recipe]) -> Failure {
+    for (spec, recipe) in specs.iter().zip(last) {
+        if let Err(allowed) = recipe.values.fit(&recipe.dims) {
+            return Failure::bad_argument(
+                "dims",
+                format_args!("{}, which cannot hold {:?}", spec.dims, recipe.values),
+                allowed,
+            );
+        }
+    }
+    let each: Vec<String> = specs.iter().map(|spec| spec.dims.to_string()).collect();
+    Failure::bad_argument(
         "dims",
-        format_args!("{}: of {ATTEMPTS} drawn shapes none will do", each.join(" beside ")),
-        "distinct dimensions, or `.distinct(false)`; a last dimension that holds the values",
-    ))
+        format_args!("{}: no shapes with distinct dimensions were found", each.join(" beside ")),
+        "wider ranges, or equal dimensions with `.distinct(false)`",
+    )
 }

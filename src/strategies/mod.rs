@@ -127,6 +127,20 @@ pub fn mask(dims: impl Into<Dims>) -> Tensors {
     Tensors::new(dims.into(), Values::Mask, DType::U8)
 }
 
+/// Masks of sequences padded at the end, as u8: in each row of the last dimension ones and then zeros, at least a single 1.
+/// They shrink to all ones: nothing padded.
+///
+/// ```
+/// use candling::{prelude::*, strategies};
+///
+/// let mask = strategies::padding((1..5, 2..20)).sample(Seed::new(1))?;
+/// assert_close!(mask.max(1)?, mask.narrow(1, 0, 1)?.squeeze(1)?); // the first position is always there
+/// # candling::Result::Ok(())
+/// ```
+pub fn padding(dims: impl Into<Dims>) -> Tensors {
+    Tensors::new(dims.into(), Values::Padding, DType::U8)
+}
+
 /// One-hot rows as f32: the dimensions are `rows` and then `classes`.
 ///
 /// ```

@@ -42,6 +42,7 @@ impl Recipe {
                 (format!("strategies::tokens({vocab}, {dims})"), DType::U32)
             }
             (Values::Mask, _) => (format!("strategies::mask({dims})"), DType::U8),
+            (Values::Padding, _) => (format!("strategies::padding({dims})"), DType::U8),
             (Values::OneHot(classes), Some((row, lead))) if classes == row => {
                 (format!("strategies::one_hot({classes}, {lead})"), DType::F32)
             }

@@ -148,9 +148,9 @@ mod tests {
         )?;
         let found = found.unwrap();
         assert_eq!(found.failure.kind(), crate::FailureKind::NotRun);
-        insta::assert_snapshot!(found.line, @"");
+        insta::assert_snapshot!(found.line, @"(strategies::tensor([2, 3]).values(strategies::Values::Constant(0.0)).sample(Seed::new(0))?, strategies::tokens(1, [2]).sample(Seed::new(1))?)");
         let refused = search(&strategies::tokens(0, 3).group(), Seed::new(1), 5, &mut |_| Ok(()));
-        assert!(refused.unwrap_err().text().contains("`vocab` is 0"));
+        assert!(refused.unwrap_err().text().contains("ids or classes is 0"));
         Ok(())
     }
 }

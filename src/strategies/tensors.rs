@@ -89,7 +89,7 @@ impl Tensors {
     pub(super) fn allow(&self, recipe: &Recipe) -> bool {
         self.dims.allow(&recipe.dims, self.distinct)
             && recipe.layout.fits(recipe.dims.len())
-            && recipe.values.fit(&recipe.dims)
+            && recipe.values.fit(&recipe.dims).is_ok()
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -24,6 +24,8 @@ pub enum Values {
     Tokens(usize),
     /// 0 or 1, each as likely, and at least a single 1 in each row of the last dimension.
     Mask,
+    /// In each row of the last dimension a 1, up to as many as there are, and 0 behind them: every length is as likely.
+    Padding,
     /// A 1 in each row of the last dimension, among the first that many.
     OneHot(usize),
     /// Rows of the last dimension that are the softmax of standard normal numbers.
@@ -66,6 +68,14 @@ impl Values {
                     let bar = row.iter().copied().fold(f64::INFINITY, f64::min).max(0.5);
                     values.extend(row.iter().map(|chance| u8::from(*chance <= bar)));
                 }
+                Tensor::from_vec(values, dims, CPU)
+            }
+            Self::Padding => {
+                let lengths: Vec<u32> = seed.tokens("x", row, count / row, CPU)?.to_vec1()?;
+                let ones = lengths.into_iter().map(|beyond_first| beyond_first as usize + 1);
+                let values: Vec<u8> = ones
+                    .flat_map(|ones| (0..row).map(move |place| u8::from(place < ones)))
+                    .collect();
                 Tensor::from_vec(values, dims, CPU)
             }
             Self::OneHot(classes) => {
@@ -136,7 +146,7 @@ impl Values {
             Self::Tokens(vocab) => {
                 (numbers(1, *vocab).into_iter().map(Self::Tokens).collect(), true)
             }
-            Self::Mask => (vec![Self::Constant(1.0)], false),
+            Self::Mask | Self::Padding => (vec![Self::Constant(1.0)], false),
             Self::OneHot(classes) => {
                 (numbers(1, *classes).into_iter().map(Self::OneHot).collect(), true)
             }
@@ -144,22 +154,26 @@ impl Values {
         }
     }
 
-    /// Whether a shape can hold them.
-    pub(super) fn fit(&self, dims: &[usize]) -> bool {
-        match self {
-            Self::OneHot(classes) => {
-                dims.last().is_some_and(|last| last >= classes || dims.contains(&0))
+    /// Whether a shape can hold them; where it cannot, which shapes can.
+    pub(super) fn fit(&self, dims: &[usize]) -> std::result::Result<(), String> {
+        match (self, dims.last()) {
+            (Self::OneHot(classes), last)
+                if last.is_none_or(|last| last < classes) && !dims.contains(&0) =>
+            {
+                Err(format!("a last dimension of {classes} or more"))
             }
-            Self::Mask | Self::Probabilities | Self::Even => !dims.is_empty(),
-            _ => true,
+            (Self::Mask | Self::Padding | Self::Probabilities | Self::Even, None) => {
+                Err("one dimension or more".to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
     pub(super) fn check(&self, dtypes: &[DType]) -> Result<()> {
-        const VOCAB: &str = "1 to 4294967296";
+        const COUNT: &str = "1 to 4294967296";
         match self {
             Self::Tokens(vocab) if *vocab == 0 || *vocab > 1 << 32 => {
-                return Err(Failure::bad_argument("vocab", vocab, VOCAB));
+                return Err(Failure::bad_argument("the number of ids or classes", vocab, COUNT));
             }
             Self::Tokens(vocab) if *vocab > 1 << 8 && dtypes.contains(&DType::U8) => {
                 return Err(Failure::bad_argument(
@@ -169,7 +183,7 @@ impl Values {
                 ));
             }
             Self::OneHot(classes) if *classes == 0 || *classes > 1 << 32 => {
-                return Err(Failure::bad_argument("classes", classes, VOCAB));
+                return Err(Failure::bad_argument("classes", classes, COUNT));
             }
             Self::Uniform(range)
                 if !(range.start < range.end && (range.end - range.start).is_finite()) =>
@@ -216,7 +230,7 @@ impl Values {
         match self {
             Self::Normal | Self::Uniform(_) | Self::Probabilities | Self::Even => FLOATS.to_vec(),
             Self::Tokens(_) => INTEGERS.to_vec(),
-            Self::Mask | Self::OneHot(_) | Self::OneNonzero => all(),
+            Self::Mask | Self::Padding | Self::OneHot(_) | Self::OneNonzero => all(),
             Self::Constant(value) if value.fract() == 0.0 && (0.0..256.0).contains(value) => all(),
             Self::Constant(_) => FLOATS.to_vec(),
             Self::Whole(range) if range.start >= 0 && range.end <= 256 => all(),
@@ -228,11 +242,16 @@ impl Values {
     }
 }
 
-/// The numbers from `low` below `end`; of a long range the small ones and the powers of two. Bisected, those lead to a
-/// range that is short.
+/// The numbers from `low` below `end`, in order. Of a long range those near `low`, and those a power of two below `end` or
+/// above `low`: bisected, they halve the range again and again, and no list is long.
 pub(super) fn numbers(low: usize, end: usize) -> Vec<usize> {
-    const SHORT: usize = 4096;
+    const SHORT: usize = 1024;
     let near = end.min(low.saturating_add(SHORT));
-    let far = (0..usize::BITS).map(|bit| 1usize << bit).filter(|n| (near..end).contains(n));
+    let powers = || (0..usize::BITS).map(|bit| 1usize << bit);
+    let above = powers().filter_map(|power| low.checked_add(power));
+    let below = powers().filter_map(|power| end.checked_sub(power));
+    let mut far: Vec<usize> = above.chain(below).filter(|n| (near..end).contains(n)).collect();
+    far.sort_unstable();
+    far.dedup();
     (low..near).chain(far).collect()
 }

@@ -120,6 +120,19 @@ fn a_mask_hides_something_and_never_a_whole_row() -> candling::Result<()> {
 }
 
 #[test]
+fn padding_is_ones_and_then_zeros() -> candling::Result<()> {
+    let mut lengths = BTreeSet::new();
+    for mask in draws(&strategies::padding((1..3, 4)), 60) {
+        for row in mask?.to_vec2::<u8>()? {
+            assert!(row[0] == 1 && row.is_sorted_by(|a, b| a >= b), "{row:?}");
+            lengths.insert(row.iter().sum::<u8>());
+        }
+    }
+    assert_eq!(lengths, (1..=4).collect());
+    Ok(())
+}
+
+#[test]
 fn one_hot_rows_and_probabilities_are_distributions() -> candling::Result<()> {
     for y in draws(&strategies::one_hot(4, (1..3, 5..8)), 30) {
         let y = y?;

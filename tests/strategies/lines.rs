@@ -4,12 +4,9 @@ use candling::{
     prelude::*,
     strategies::{self, Layout, Values},
 };
-use proptest::{
-    strategy::{Strategy, ValueTree},
-    test_runner::TestRunner,
-};
+use proptest::strategy::{Strategy, ValueTree};
 
-use super::{bits, elements, smallest};
+use super::{bits, elements, runner, smallest};
 
 /// An expression and its own text.
 macro_rules! said {
@@ -66,10 +63,16 @@ fn the_line_run_as_rust_is_the_tensor() -> candling::Result<()> {
             said!(strategies::mask([2, 9]).sample(Seed::new(0))?),
         ),
         (
+            smallest(strategies::padding([2, 9]).dtype(DType::F32).with_line(), |x| {
+                Ok(elements(x)?.contains(&0.0))
+            })?,
+            said!(strategies::padding([2, 9]).dtype(DType::F32).sample(Seed::new(0))?),
+        ),
+        (
             smallest(strategies::one_hot(3, 6).dtype(DType::F64).with_line(), |x| {
                 Ok(elements(&x.narrow(1, 2, 1)?)?.contains(&1.0))
             })?,
-            said!(strategies::one_hot(3, [6]).dtype(DType::F64).sample(Seed::new(0))?),
+            said!(strategies::one_hot(3, [6]).dtype(DType::F64).sample(Seed::new(1))?),
         ),
         (
             smallest(strategies::probabilities(4, 2).with_line(), |x| Ok(elements(x)?[0] != 0.25))?,
@@ -95,11 +98,11 @@ fn a_batch_says_both_of_its_parts() -> candling::Result<()> {
     let batch = strategies::batch(strategies::tensor([2..5, 3..6]), strategies::labels(3, 2..9));
     // Something of each part must stay as drawn, so that the seeds do.
     let drawn = smallest(batch.with_line(), |(x, y)| {
-        Ok(elements(x)?[0].fract() != 0.0 && elements(y)?.iter().any(|v| *v > 1.0))
+        Ok(elements(x)?[0].fract() != 0.0 && elements(y)?.iter().any(|v| *v > 0.0))
     })?;
     let (text, again) = said!((
-        strategies::tensor([3, 4]).sample(Seed::new(0))?,
-        strategies::tokens(3, [3]).sample(Seed::new(1))?
+        strategies::tensor([2, 3]).sample(Seed::new(0))?,
+        strategies::tokens(2, [2]).sample(Seed::new(1))?
     ));
     assert_eq!(spaceless(&drawn.line), spaceless(text));
     assert_eq!(bits(&drawn.0)?, bits(&again.0)?);
@@ -110,7 +113,7 @@ fn a_batch_says_both_of_its_parts() -> candling::Result<()> {
 #[test]
 fn the_seed_of_any_drawn_line_makes_it_again() -> candling::Result<()> {
     let strategy = strategies::tensor(strategies::Dims::of_rank(0..=4, 1..7)).layouts(Layout::ALL);
-    let mut runner = TestRunner::deterministic();
+    let mut runner = runner();
     for _ in 0..100 {
         let drawn = strategy.clone().with_line().new_tree(&mut runner).unwrap().current();
         let seed = drawn.line.split("Seed::new(").nth(1).and_then(|rest| rest.split(')').next());
