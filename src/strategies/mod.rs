@@ -1,7 +1,7 @@
 //! Strategies for [proptest](https://docs.rs/proptest): tensors of any shape, dtype and layout, tokens, masks, batches.
 //!
 //! A strategy draws a shape and a seed, and fills the tensor from that seed's stream: much cheaper than a vector of
-//! elements drawn one by one, and it shrinks in about thirty trials where such a vector takes a thousand. What shrinks is
+//! elements drawn one by one, and it shrinks in about twenty trials where such a vector takes a thousand. What shrinks is
 //! the description of the tensor: first to the plainest layout, then to the smallest dimensions, then to the simplest
 //! values (zeros, a single one, ones, whole numbers), and over again while anything got simpler.
 //!
@@ -33,14 +33,16 @@
 //!
 //! ```
 //! use candling::{prelude::*, strategies};
-//! use proptest::{strategy::{Strategy, ValueTree}, test_runner::TestRunner};
+//! use proptest::prelude::*;
 //!
-//! let drawn = strategies::tensor([2, 3]).with_line().new_tree(&mut TestRunner::deterministic())?.current();
-//! assert!(drawn.line.starts_with("strategies::tensor([2, 3]).sample(Seed::new("));
+//! proptest!(|(x in strategies::tensor([2, 3]).with_line())| {
+//!     prop_assert!(x.line.starts_with("strategies::tensor([2, 3]).sample(Seed::new("));
+//!     prop_assert_eq!(x.dims(), [2, 3]); // it stands for the tensor
+//! });
 //!
 //! let again = strategies::tensor([2, 3]).sample(Seed::new(17))?; // such a line, in a test of its own
-//! assert_dims!(again => [2, 3]);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! assert_shape!(again, [2, 3]);
+//! # candling::Result::Ok(())
 //! ```
 //!
 //! # What cannot be drawn
@@ -81,7 +83,8 @@ pub(crate) use group::Composed;
 
 use candle_core::{DType, Tensor};
 
-/// Tensors of real numbers: f32, standard normal, contiguous, until the setters say otherwise.
+/// Tensors of real numbers: f32, standard normal, contiguous, until the setters say otherwise. On the CPU, as everything
+/// here: `x.to_device(..)` takes them elsewhere, with the same bits.
 ///
 /// `dims` is a size or a range of sizes for each dimension: `[2, 3]`, `[1..6, 1..6]`, `(1..=8, 64)`, or
 /// [`Dims::of_rank`].

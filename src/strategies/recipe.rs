@@ -22,14 +22,16 @@ impl Recipe {
 
     /// The Rust that makes the tensor again, with `candling::strategies` and the prelude in scope.
     pub(super) fn line(&self) -> String {
-        let (mut line, dtype) = self.function();
-        if self.dtype != dtype {
-            line += &format!(".dtype(DType::{:?})", self.dtype);
-        }
-        if self.layout != Layout::Contiguous {
-            line += &format!(".layout(strategies::Layout::{:?})", self.layout);
-        }
-        line + &format!(".sample(Seed::new({}))?", self.seed)
+        let (function, by_itself) = self.function();
+        let dtype = match self.dtype {
+            dtype if dtype == by_itself => String::new(),
+            dtype => format!(".dtype(DType::{dtype:?})"),
+        };
+        let layout = match self.layout {
+            Layout::Contiguous => String::new(),
+            layout => format!(".layout(strategies::Layout::{layout:?})"),
+        };
+        format!("{function}{dtype}{layout}.sample(Seed::new({}))?", self.seed)
     }
 
     /// The call that names these values and dims, and the dtype it has by itself.

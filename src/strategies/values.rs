@@ -12,7 +12,7 @@ use crate::{Failure, Result, Seed};
 pub enum Values {
     /// Standard normal: [`Seed::normal`] with the label `x`.
     Normal,
-    /// Uniform in the range: [`Seed::uniform`] with the label `x`.
+    /// Uniform in the range: [`Seed::uniform`] with the label `x`, rounded to the dtype.
     Uniform(Range<f64>),
     /// Whole numbers of the range, each as likely: sums of them are exact in every order.
     Whole(Range<i64>),
