@@ -103,7 +103,8 @@ impl<V: Composed> Group<V> {
     /// A strategy that cannot be met: see [the module](super#what-cannot-be-drawn).
     pub fn sample(&self, seed: Seed) -> Result<V> {
         let specs = tied(&self.members)?;
-        compose(&draw(&specs, &mut seed.rng("strategies"), |_| seed.value())?)
+        let drawn = draw(&specs, &mut seed.rng("strategies"), |_| seed.value())?;
+        compose(drawn.iter().map(Recipe::make).collect())
     }
 
     /// The same strategy with the line of Rust that makes the value again, for `proptest!` to print.
@@ -142,11 +143,11 @@ pub struct Tree<V> {
 impl<V: Composed> Tree<V> {
     /// The line of Rust that makes the current value again.
     pub fn line(&self) -> String {
-        V::line(&mut self.shrink.current().iter().map(Recipe::line))
+        V::line(&mut self.shrink.lines())
     }
 
-    pub(super) fn make(&self) -> Result<V> {
-        compose(self.shrink.current())
+    pub(super) fn into_shrink(self) -> Shrink {
+        self.shrink
     }
 }
 
@@ -154,7 +155,7 @@ impl<V: Composed> ValueTree for Tree<V> {
     type Value = V;
 
     fn current(&self) -> V {
-        match self.make() {
+        match compose(self.shrink.make()) {
             Ok(value) => value,
             Err(failure) => panic!("{} cannot be made: {}", self.line(), failure.text()),
         }
@@ -169,9 +170,8 @@ impl<V: Composed> ValueTree for Tree<V> {
     }
 }
 
-fn compose<V: Composed>(case: &[Recipe]) -> Result<V> {
-    let tensors = case.iter().map(Recipe::make).collect::<candle_core::Result<Vec<_>>>()?;
-    let made = V::compose(&mut tensors.into_iter());
+fn compose<V: Composed>(tensors: candle_core::Result<Vec<Tensor>>) -> Result<V> {
+    let made = V::compose(&mut tensors?.into_iter());
     made.ok_or_else(|| {
         Failure::not_run("the strategy has another number of tensors than its value")
     })

@@ -71,17 +71,12 @@ pub use dims::{Dims, Size};
 pub use drawn::{Drawn, DrawnTree, WithLine};
 pub use group::{Group, Tree};
 pub use layout::Layout;
-#[allow(
-    unused_imports,
-    reason = "for the assertions that take a strategy in place of an input"
-)]
-pub(crate) use search::{Counterexample, search};
 pub use tensors::Tensors;
 pub use values::Values;
 
-pub(crate) use group::Composed;
-
 use candle_core::{DType, Tensor};
+
+use group::Composed;
 
 /// Tensors of real numbers: f32, standard normal, contiguous, until the setters say otherwise. On the CPU, as everything
 /// here: `x.to_device(..)` takes them elsewhere, with the same bits.

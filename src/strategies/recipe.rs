@@ -51,11 +51,24 @@ impl Recipe {
             (Values::Probabilities, Some((row, lead))) if *row > 0 => {
                 (format!("strategies::probabilities({row}, {lead})"), DType::F32)
             }
-            (values, _) => (
-                format!("strategies::tensor({dims}).values(strategies::Values::{values:?})"),
-                DType::F32,
-            ),
+            (values, _) => {
+                let values = code(values);
+                (
+                    format!("strategies::tensor({dims}).values(strategies::Values::{values})"),
+                    DType::F32,
+                )
+            }
         }
+    }
+}
+
+/// As Rust writes it: what `Debug` prints, but for the constants that are no literals.
+fn code(values: &Values) -> String {
+    match values {
+        Values::Constant(value) if value.is_nan() => "Constant(f64::NAN)".to_owned(),
+        Values::Constant(f64::INFINITY) => "Constant(f64::INFINITY)".to_owned(),
+        Values::Constant(f64::NEG_INFINITY) => "Constant(f64::NEG_INFINITY)".to_owned(),
+        values => format!("{values:?}"),
     }
 }
 

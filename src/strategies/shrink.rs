@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 use super::{Layout, Tensors, Values, recipe::Recipe, values::numbers};
 
@@ -77,8 +77,19 @@ impl Shrink {
         }
     }
 
-    pub(super) fn current(&self) -> &[Recipe] {
-        &self.current
+    /// The tensors of the current case.
+    pub(super) fn make(&self) -> candle_core::Result<Vec<Tensor>> {
+        self.current.iter().map(Recipe::make).collect()
+    }
+
+    /// The line of each.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        self.current.iter().map(Recipe::line)
+    }
+
+    /// Whether the current case is the last that is known to fail, and nothing simpler is left.
+    pub(super) fn is_back(&self) -> bool {
+        self.probe.is_none()
     }
 
     /// The current case fails: on to a simpler one.

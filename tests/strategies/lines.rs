@@ -55,6 +55,16 @@ fn the_line_run_as_rust_is_the_tensor() -> candling::Result<()> {
             ),
         ),
         (
+            smallest(strategies::tensor(2).values(Values::Constant(f64::NAN)).with_line(), |_| {
+                Ok(true)
+            })?,
+            said!(
+                strategies::tensor([2])
+                    .values(strategies::Values::Constant(f64::NAN))
+                    .sample(Seed::new(0))?
+            ),
+        ),
+        (
             smallest(strategies::tokens(30, [3, 4]).with_line(), |_| Ok(true))?,
             said!(strategies::tokens(1, [3, 4]).sample(Seed::new(0))?),
         ),
