@@ -84,6 +84,9 @@
 //! [`Trace::record`] reads every layer's output from the autograd graph, under the names of the variables; [`tap`] names a
 //! finer place, and catches its gradient.
 //!
+//! With the default feature `proptest`, `strategies` draws inputs of many shapes, dtypes and layouts for property tests,
+//! and shrinks a failing one to a line of Rust.
+//!
 //! # Three kinds of failure
 //!
 //! [`FailureKind::Violated`]: the property does not hold. [`FailureKind::Vacuous`]: the check ran and proved nothing.
@@ -106,8 +109,6 @@ mod learner;
 mod macros;
 mod measure;
 mod seed;
-#[cfg(feature = "proptest")]
-mod strategies;
 mod tolerance;
 mod trace;
 mod variables;
@@ -118,6 +119,8 @@ mod verdict;
 pub mod __private;
 pub mod check;
 pub mod prelude;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod synthetic;
 
 pub use candle_core;

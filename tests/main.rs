@@ -12,6 +12,8 @@ mod properties;
 mod property;
 #[cfg(feature = "seed-candle")]
 mod seed_candle;
+#[cfg(feature = "proptest")]
+mod strategies;
 mod support;
 mod tensors;
 mod training;

@@ -1,4 +1,4 @@
-//! Property tests through proptest.
+//! Any seed.
 
 use proptest::{
     arbitrary::{Arbitrary, StrategyFor, any},
