@@ -18,7 +18,7 @@ const ELEMENTS_EXAMINED: usize = 1 << 24;
 /// How many moved rows the text names.
 const ROWS_NAMED: usize = 3;
 
-pub(super) fn tell(
+pub(in crate::check) fn tell(
     actual: &Tensor,
     expected: &Tensor,
     bounds: Bounds,
@@ -60,7 +60,7 @@ pub(super) fn tell(
     )
 }
 
-fn rule(Bounds { relative, absolute }: Bounds) -> String {
+pub(in crate::check) fn rule(Bounds { relative, absolute }: Bounds) -> String {
     let allowed = match (relative == 0.0, absolute == 0.0) {
         (true, true) => return "none: equal values only".to_owned(),
         (true, false) => number(absolute),
