@@ -14,6 +14,7 @@ mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use dependence::{BatchIndependent, BatchIndependentReport, GradientProof};
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
