@@ -14,6 +14,10 @@ mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use dependence::sequence::{
+    CacheConsistent, CacheConsistentReport, CachedRun, PaddingInvariant, PaddingInvariantReport,
+    PositionSensitive, PositionSensitiveReport, Side,
+};
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
