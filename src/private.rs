@@ -74,6 +74,22 @@ where
     f
 }
 
+/// Tells a closure that its arguments are tokens and an offset.
+pub fn step_of<F>(step: F) -> F
+where
+    F: FnMut(&Tensor, usize) -> candle_core::Result<Tensor>,
+{
+    step
+}
+
+/// Tells a closure that its arguments are an input and a mask.
+pub fn padded_of<F>(f: F) -> F
+where
+    F: FnMut(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+{
+    f
+}
+
 /// A transformation of the input, named after its code.
 pub fn transform<'t, I, F>(_: &I, code: &str, transform: F) -> Transform<'t>
 where
