@@ -30,9 +30,10 @@ use crate::{
 ///   networks that product is the same for all layers.
 /// - The gradients together are at most 1,000 times as large as the variables.
 ///
-/// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to,
-/// rows of an embedding that are not looked up, the key bias of an attention and a bias before a norm, whose gradients are
-/// zero but for rounding. Rounding is measured on this model, by moving every variable by its last bit.
+/// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to
+/// (they do not run, or are weighted by zero) and that other inputs or a router a step further on reach, rows of an
+/// embedding that are not looked up, the key bias of an attention and a bias before a norm, whose gradients are zero but
+/// for rounding. Rounding is measured on this model, by moving every variable by its last bit.
 ///
 /// The pass runs in training mode. Every variable gets its value back. A passing check costs one forward and one backward
 /// pass.

@@ -8,7 +8,7 @@ mod naming;
 mod operands;
 pub(crate) mod operation;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use candle_core::{Result, Tensor, TensorId, Var};
 
@@ -79,7 +79,8 @@ impl Graph {
         self.variables.iter().filter(|v| v.node.is_none()).map(|v| v.name.as_str()).collect()
     }
 
-    /// The first node, operands before consumers, that holds a NaN; where none does, the first with an infinity.
+    /// The first node, operands before consumers, that holds a NaN, or the infinity that this NaN was made of; where there
+    /// is no NaN, the first with an infinity.
     ///
     /// A mask of minus infinity is no fault as long as nothing makes a NaN of it and the result does not hold it: minus
     /// infinity alone counts from a logarithm only, or where the result is not finite either.
@@ -89,7 +90,8 @@ impl Graph {
             let found = non_finite_values(&node.tensor)?;
             last = found.count() > 0;
             if found.nan > 0 {
-                return Ok(Some(at));
+                let origin = infinite.filter(|origin| self.ancestors(at).contains(origin));
+                return Ok(Some(origin.unwrap_or(at)));
             }
             let is_known = infinite.is_some();
             if found.positive_infinity > 0 {
@@ -112,6 +114,18 @@ impl Graph {
     /// Whether `later` is `node` itself, perhaps in another shape.
     pub(crate) fn is_seen_as(&self, node: usize, later: usize) -> bool {
         storage_of(&self.nodes[node].tensor) == storage_of(&self.nodes[later].tensor)
+    }
+
+    /// The nodes that this one was computed from, and what those were computed from.
+    fn ancestors(&self, node: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut open = self.nodes[node].operands.clone();
+        while let Some(at) = open.pop() {
+            if found.insert(at) {
+                open.extend(&self.nodes[at].operands);
+            }
+        }
+        found
     }
 
     /// The nodes that were computed from this one.
