@@ -47,6 +47,8 @@ struct Score {
     causes: Vec<Option<Cause>>,
     clean_runs: usize,
     false_alarms: usize,
+    /// Buggy halves in which a gradient that was cut is taken for an unused variable, or the other way round.
+    confused: usize,
     /// Failures worth reading: false alarms, and buggy halves that were missed or misnamed.
     texts: Vec<String>,
 }
@@ -191,6 +193,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.caught &= verdict.is_caught();
         score.named &= named;
         score.causes.push(verdict.cause());
+        score.confused += usize::from(verdict.confuses(entry.cause));
         if !named {
             score.texts.push(format!("buggy, seed {seed}: {}", verdict.text()));
         }
@@ -258,6 +261,14 @@ fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
     lines.push(format!("{:15} {}", "total", Total::of(scores.iter().map(|[own, _]| own)).line()));
     let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
     lines.push(format!("{:15} {}", "by healthy", healthy.line()));
+    let confused: Vec<&str> = (entries.iter().zip(scores))
+        .filter(|(_, both)| both.iter().any(|score| score.confused > 0))
+        .map(|(entry, _)| entry.id)
+        .collect();
+    lines.push(match confused.is_empty() {
+        true => "cut and unused are never confused".to_owned(),
+        false => format!("cut and unused are confused in {}", confused.join(", ")),
+    });
     lines.extend(missed(entries, scores));
     lines.join("\n")
 }

@@ -8,7 +8,7 @@ use std::{
 use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::{Optimizer, SGD, VarMap, linear, loss};
 use candling::{
-    Batch, Failure, Learner, Seed,
+    Batch, Cause, Failure, Learner, Seed,
     check::{GradientVerdict, GradientsCorrect, GradientsFlow, UnitsAlive},
 };
 
@@ -242,6 +242,26 @@ fn a_loss_that_no_variable_reaches_or_that_is_none() {
     correct: NotRun, none of the learner's 4 variables may train: all are frozen, integers or running statistics
     alive: NotRun, none of the learner's 4 variables may train: all are frozen, integers or running statistics
     ");
+}
+
+/// candle's recursion over a graph as deep as this overflows the stack of a test's thread.
+#[test]
+fn a_loss_of_thousands_of_operations_in_a_row() {
+    let (x, y) = classes(1, DType::F32);
+    let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);
+    let chain = |x: &Tensor| {
+        let mut x = m.forward(x)?;
+        for _ in 0..4_000 {
+            x = (x + 1e-4)?;
+        }
+        Ok(x)
+    };
+    let learner = Learner::new(&vars, chain, loss::cross_entropy);
+    assert_eq!(kept(&vars, &learner, (&x, &y)), PASS);
+    let cut =
+        Learner::new(&vars, |x: &Tensor| chain(&x.clone())?.detach().sqr(), loss::cross_entropy);
+    let failure = GradientsFlow::new().check(&cut, (&x, &y)).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::GradientCut), "{failure}");
 }
 
 #[test]
