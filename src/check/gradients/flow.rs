@@ -16,9 +16,9 @@ use crate::{
 ///
 /// candle's optimizers skip a variable without a gradient in silence, and some of candle's operations
 /// (`LayerNorm::forward`, `RmsNorm::forward`, `softmax_last_dim`, `rope`) drop it in silence. This check runs one backward
-/// pass from the learner's loss and gives every variable a [`GradientVerdict`]. A variable without a gradient is moved: if
-/// the result changes, the gradient was *cut*, and the message brackets the operation that cut it; if nothing changes,
-/// neither on this batch nor on sixteen others like it, the variable is *unused*.
+/// pass from the learner's loss and gives every variable a [`GradientVerdict`](crate::check::GradientVerdict). A variable
+/// without a gradient is moved: if the result changes, the gradient was *cut*, and the message brackets the operation that
+/// cut it; if nothing changes, neither on this batch nor on sixteen others like it, the variable is *unused*.
 ///
 /// # What must hold
 ///
