@@ -265,6 +265,31 @@ fn a_loss_of_thousands_of_operations_in_a_row() {
 }
 
 #[test]
+fn a_variable_with_two_names_is_one_variable() {
+    let (x, y) = classes(1, DType::F32);
+    let draw =
+        |name, shape: &[usize]| (name, Var::from_tensor(&normal(1, shape, DType::F32)).unwrap());
+    let (embed, gate) = (draw("embed.weight", &[6, 4]).1, draw("gate.weight", &[6, 4]).1);
+    let names = ["embed.weight", "gate.weight", "head.weight"];
+    let vars: Vec<(&str, Var)> =
+        names.into_iter().zip([embed.clone(), gate.clone(), embed.clone()]).collect();
+    // The first gradient of the gated part is zero, so that rounding is measured.
+    let zero = Tensor::zeros((6, 4), DType::F32, &device()).unwrap();
+    gate.set(&zero).unwrap();
+    let forward = |x: &Tensor| {
+        let h = x.matmul(&embed)?;
+        x.matmul(&gate)?.mul(&h)? + (h.tanh()?.matmul(&embed.t()?)?.narrow(1, 0, 4)? * 0.5)?
+    };
+    let before = embed.as_tensor().copy().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    let said = all_three(&learner, (&x, &y));
+    assert_eq!(said, PASS);
+    assert_eq!(embed.flatten_all().unwrap().to_vec1::<f32>().unwrap(), before);
+    let trace = candling::Trace::record(&vars, || forward(&x)).unwrap();
+    assert_eq!(trace.unreached(), <[String; 0]>::default());
+}
+
+#[test]
 fn running_statistics_come_back() {
     let (x, y) = classes(1, DType::F32);
     let (vars, vb) = builder(1, DType::F32);

@@ -36,7 +36,7 @@ use crate::{
 /// for rounding. Rounding is measured on this model, by moving every variable by its last bit.
 ///
 /// The pass runs in training mode. Every variable gets its value back. A passing check costs one forward and one backward
-/// pass.
+/// pass, and some ten more where a gradient, or a row of one, is zero.
 ///
 /// # Errors
 ///
