@@ -19,6 +19,10 @@ pub use gradients::{
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
+pub use properties::{
+    Deterministic, DeterministicReport, LayoutInvariant, LayoutInvariantReport, Nonlinear,
+    NonlinearReport,
+};
 pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
     ShapePattern, ShapeReport,
