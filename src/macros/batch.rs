@@ -37,6 +37,6 @@
 #[macro_export]
 macro_rules! assert_batch_independent {
     ($($args:tt)*) => {
-        $crate::__assert_function!(BatchIndependent; $($args)*)
+        $crate::__assert_on_inputs!(BatchIndependent; $($args)*)
     };
 }

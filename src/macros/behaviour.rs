@@ -34,7 +34,7 @@
 #[macro_export]
 macro_rules! assert_deterministic {
     ($($args:tt)*) => {
-        $crate::__assert_function!(Deterministic; $($args)*)
+        $crate::__assert_on_inputs!(Deterministic; $($args)*)
     };
 }
 
@@ -70,7 +70,7 @@ macro_rules! assert_deterministic {
 #[macro_export]
 macro_rules! assert_layout_invariant {
     ($($args:tt)*) => {
-        $crate::__assert_function!(LayoutInvariant; $($args)*)
+        $crate::__assert_on_inputs!(LayoutInvariant; $($args)*)
     };
 }
 
@@ -109,6 +109,6 @@ macro_rules! assert_layout_invariant {
 #[macro_export]
 macro_rules! assert_nonlinear {
     ($($args:tt)*) => {
-        $crate::__assert_function!(Nonlinear; $($args)*)
+        $crate::__assert_on_inputs!(Nonlinear; $($args)*)
     };
 }

@@ -79,6 +79,37 @@ macro_rules! __of_function {
     };
 }
 
+/// The grammar of an assertion on a function and what it is judged on, an input or a strategy: `f, &x`.
+///
+/// The inputs are looked at first, so that a closure written in place learns its argument's type from them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert_on_inputs {
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__on_inputs!($options; $f, $x $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*) => {
+        $crate::__conclude!(
+            $crate::__on_inputs!($options; $f, $x $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __on_inputs {
+    ($options:ident; $f:expr, $x:expr $(, $name:ident = $value:expr)*) => {
+        match &$x {
+            inputs => $crate::check::$options::new()$(.$name($value))*
+                .check($crate::__private::function_on(inputs, $f), inputs),
+        }
+    };
+}
+
 /// The grammar of an assertion on a function, its input, and what is done to the input: `f, &x, transform`, or several in
 /// brackets. A transformation is named after its code.
 #[doc(hidden)]

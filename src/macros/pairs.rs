@@ -41,7 +41,7 @@
 #[macro_export]
 macro_rules! assert_causal {
     ($($args:tt)*) => {
-        $crate::__assert_function!(Causal; $($args)*)
+        $crate::__assert_on_inputs!(Causal; $($args)*)
     };
 }
 
@@ -118,6 +118,6 @@ macro_rules! assert_dependence {
 #[macro_export]
 macro_rules! assert_uses_input {
     ($($args:tt)*) => {
-        $crate::__assert_function!(UsesInput; $($args)*)
+        $crate::__assert_on_inputs!(UsesInput; $($args)*)
     };
 }

@@ -167,6 +167,6 @@ macro_rules! assert_padding_invariant {
 #[macro_export]
 macro_rules! assert_position_sensitive {
     ($($arguments:tt)*) => {
-        $crate::__assert_function!(PositionSensitive; $($arguments)*)
+        $crate::__assert_on_inputs!(PositionSensitive; $($arguments)*)
     };
 }

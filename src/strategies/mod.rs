@@ -57,10 +57,6 @@ mod drawn;
 mod group;
 mod layout;
 mod recipe;
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "for the assertions that take a strategy in place of an input")
-)]
 mod search;
 mod seed;
 mod shrink;

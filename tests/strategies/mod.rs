@@ -1,5 +1,6 @@
 //! The strategies: what they draw, how it shrinks, and what their lines make again.
 
+mod assertions;
 mod drawing;
 mod layouts;
 mod lines;

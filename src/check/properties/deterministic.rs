@@ -5,11 +5,12 @@ use candle_core::Tensor;
 use super::between::{self, Other};
 use super::calls::{self, Calls};
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed,
+    Cause, Failure, Finding, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function},
     },
+    inputs::judged,
     measure::values::{is_readable, same_bits, to_f64_vec},
     verdict::all,
 };
@@ -122,13 +123,14 @@ impl Deterministic {
     ///
     /// See [`Deterministic`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<DeterministicReport> {
         call::run("deterministic", Location::caller(), || {
-            self.judge(&mut function::erased("the function", f), x.members())
+            let mut f = function::erased("the function", f);
+            judged(x, &mut |x| self.judge(&mut f, x))
         })
     }
 

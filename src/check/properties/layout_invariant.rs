@@ -4,11 +4,12 @@ use candle_core::Tensor;
 
 use super::layouts::{Layouts, Tried};
 use crate::{
-    Cause, Failure, Input, Result, Seed,
+    Cause, Failure, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function},
     },
+    inputs::judged,
 };
 
 /// The same values give the same result however they lie in memory.
@@ -118,18 +119,14 @@ impl LayoutInvariant {
     ///
     /// See [`LayoutInvariant`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        mut f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<LayoutInvariantReport> {
         call::run("layout_invariant", Location::caller(), || {
-            let mut traced = |members: &[Tensor]| -> Result<Tensor> {
-                let input = I::from_members(members)
-                    .ok_or_else(|| Failure::not_run("the input lost one of its tensors"))?;
-                f(&input).map_err(|e| Failure::from_candle("the function", e))
-            };
-            self.judge(&mut traced, x.members())
+            let mut traced = function::with_graph("the function", f);
+            judged(x, &mut |x| self.judge(&mut traced, x))
         })
     }
 

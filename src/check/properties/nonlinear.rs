@@ -4,11 +4,12 @@ use candle_core::Tensor;
 
 use super::bending::{self, Bending};
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed,
+    Cause, Failure, Finding, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function, steady},
     },
+    inputs::judged,
     measure::affine::Line,
     verdict::{all, count, number},
 };
@@ -129,13 +130,14 @@ impl Nonlinear {
     ///
     /// See [`Nonlinear`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<NonlinearReport> {
         call::run("nonlinear", Location::caller(), || {
-            self.judge(&mut function::erased("the function", f), x.members())
+            let mut f = function::erased("the function", f);
+            judged(x, &mut |x| self.judge(&mut f, x))
         })
     }
 

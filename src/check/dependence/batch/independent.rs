@@ -8,12 +8,13 @@ use super::{
     report::{BatchIndependentReport, GradientProof},
 };
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed,
+    Cause, Failure, Finding, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function},
     },
     diagnose::engine,
+    inputs::judged,
     measure::{
         batch::{Backward, Flow, GradientLeak, Noticed, Probed},
         graph::Graph,
@@ -118,14 +119,14 @@ impl BatchIndependent {
     ///
     /// See [`BatchIndependent`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<BatchIndependentReport> {
         let location = Location::caller();
         let mut f = function::with_graph("the function", f);
-        call::run("batch_independent", location, || self.run(&mut f, x.members()))
+        call::run("batch_independent", location, || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<BatchIndependentReport> {

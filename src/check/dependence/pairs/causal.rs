@@ -8,11 +8,12 @@ use super::{
     probes::{Along, Probes},
 };
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed,
+    Cause, Failure, Finding, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function},
     },
+    inputs::judged,
     verdict::count,
 };
 
@@ -149,13 +150,13 @@ impl Causal {
     ///
     /// See [`Causal`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<CausalReport> {
         let mut f = function::erased("the function", f);
-        call::run("causal", Location::caller(), || self.run(&mut f, x.members()))
+        call::run("causal", Location::caller(), || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<CausalReport> {

@@ -7,11 +7,12 @@ use super::{
     matrix::ranges,
 };
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed,
+    Cause, Failure, Finding, Inputs, Result, Seed,
     check::{
         call,
         function::{self, Function, dims_of},
     },
+    inputs::judged,
     verdict::{all, count},
 };
 
@@ -130,13 +131,13 @@ impl UsesInput {
     ///
     /// See [`UsesInput`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<UsesInputReport> {
         let mut f = function::with_graph("the function", f);
-        call::run("uses_input", Location::caller(), || self.run(&mut f, x.members()))
+        call::run("uses_input", Location::caller(), || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<UsesInputReport> {

@@ -9,11 +9,12 @@ use super::{
     rounding::{Bound, Rounding},
 };
 use crate::{
-    Cause, Failure, Finding, Input, Result, Seed, Tolerance,
+    Cause, Failure, Finding, Inputs, Result, Seed, Tolerance,
     check::{
         call,
         function::{self, Function, dims_of},
     },
+    inputs::judged,
     measure::values::{same_bits, to_f64_vec},
     verdict::{count, number},
 };
@@ -128,14 +129,14 @@ impl PositionSensitive {
     ///
     /// See [`PositionSensitive`].
     #[track_caller]
-    pub fn check<I: Input>(
+    pub fn check<X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
     ) -> Result<PositionSensitiveReport> {
         let location = Location::caller();
         let mut f = function::erased("the function", f);
-        call::run("position_sensitive", location, || self.run(&mut f, x.members()))
+        call::run("position_sensitive", location, || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<PositionSensitiveReport> {
