@@ -134,7 +134,11 @@ impl Deterministic {
         })
     }
 
-    fn judge(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<DeterministicReport> {
+    pub(in crate::check) fn judge(
+        &self,
+        f: &mut Function<'_>,
+        x: &[Tensor],
+    ) -> Result<DeterministicReport> {
         if self.repeats < 2 {
             let allowed = "2 or more: a single call has nothing to be compared with";
             return Err(Failure::bad_argument("repeats", self.repeats, allowed));

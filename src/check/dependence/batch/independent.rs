@@ -129,7 +129,11 @@ impl BatchIndependent {
         call::run("batch_independent", location, || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
-    fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<BatchIndependentReport> {
+    pub(in crate::check) fn run(
+        &self,
+        f: &mut Function<'_>,
+        x: &[Tensor],
+    ) -> Result<BatchIndependentReport> {
         function::input(x)?;
         if x[0].dims()[0] == 1 {
             return Err(Failure::vacuous("the batch has one row: there is nothing to mix")

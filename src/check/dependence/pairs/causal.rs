@@ -159,7 +159,7 @@ impl Causal {
         call::run("causal", Location::caller(), || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
-    fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<CausalReport> {
+    pub(in crate::check) fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<CausalReport> {
         let (rule, along) = self.arguments(x)?;
         let mut probes = Probes::new(f, x, along, self.seed)?;
         probes.must_pair()?;

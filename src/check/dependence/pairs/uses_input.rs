@@ -140,7 +140,11 @@ impl UsesInput {
         call::run("uses_input", Location::caller(), || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
-    fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<UsesInputReport> {
+    pub(in crate::check) fn run(
+        &self,
+        f: &mut Function<'_>,
+        x: &[Tensor],
+    ) -> Result<UsesInputReport> {
         function::input(x)?;
         let groups = self.groups(x)?;
         let output = {

@@ -1,16 +1,18 @@
-use std::panic::Location;
+//! Everything that applies.
 
-use candle_core::Tensor;
+mod functions;
+mod together;
+mod values;
+
+use std::panic::Location;
 
 use super::{
     GradientsCorrect, GradientsFlow, OverfitsBatch, OverfitsBatchReport, UnitsAlive, call,
 };
-use crate::{
-    Batch, Cause, Failure, FailureKind, Finding, Learner, Result,
-    measure::scan::is_finite,
-    measure::values::to_f64_vec,
-    verdict::{count, number},
-};
+use crate::{Batch, Cause, Failure, FailureKind, Learner, Result};
+use functions::Functions;
+use together::together;
+use values::{finite, labels};
 
 /// Everything that applies to a learner and one batch of it, in one report.
 ///
@@ -18,10 +20,17 @@ use crate::{
 /// |---|---|---|
 /// | `finite` | every learner | no NaN or infinity in input, targets, variables and output |
 /// | `labels` | `classes` given, integer targets | every label in `0..classes` |
+/// | `deterministic` | a forward closure | see [`Deterministic`](super::Deterministic) |
+/// | `batch_independent` | a forward closure, two rows or more | see [`BatchIndependent`](super::BatchIndependent) |
+/// | `uses_input` | a forward closure of one float tensor | see [`UsesInput`](super::UsesInput) |
+/// | `causal` | asked for by `causal = true` | see [`Causal`](super::Causal) |
 /// | `gradients_flow` | a loss and variables | see [`GradientsFlow`] |
 /// | `gradients_correct` | f32, f64, or a learner from [`Learner::build`] | see [`GradientsCorrect`] |
 /// | `units_alive` | layers that can be seen from the output | see [`UnitsAlive`] |
 /// | `overfits_batch` | a loss and variables | see [`OverfitsBatch`] |
+///
+/// The forward closure is judged in evaluation mode. Where the learner does not know modes ([`Learner::with_modes`] does), its
+/// closure may be one of training: random draws are no failure then, nor are rows mixed by a model with running statistics.
 ///
 /// All checks run, whether or not one fails; the failure lists each with its verdict, and all findings together.
 ///
@@ -51,6 +60,7 @@ use crate::{
 #[must_use = "an options type does nothing until `check` is called"]
 pub struct Healthy {
     classes: Option<usize>,
+    causal: bool,
     loss_below: Option<f64>,
     steps: Option<usize>,
     skipped: Vec<String>,
@@ -68,8 +78,18 @@ pub struct HealthyReport {
 }
 
 /// Every check there is, in the order it runs.
-const CHECKS: [&str; 6] =
-    ["finite", "labels", "gradients_flow", "gradients_correct", "units_alive", "overfits_batch"];
+const CHECKS: [&str; 10] = [
+    "finite",
+    "labels",
+    "deterministic",
+    "batch_independent",
+    "uses_input",
+    "causal",
+    "gradients_flow",
+    "gradients_correct",
+    "units_alive",
+    "overfits_batch",
+];
 
 impl Default for Healthy {
     fn default() -> Self {
@@ -82,6 +102,7 @@ impl Healthy {
     pub fn new() -> Self {
         Self {
             classes: None,
+            causal: false,
             loss_below: None,
             steps: None,
             skipped: Vec::new(),
@@ -92,6 +113,13 @@ impl Healthy {
     /// How many classes the targets have: labels must lie in `0..classes`. Default: not judged.
     pub fn classes(mut self, classes: usize) -> Self {
         self.classes = Some(classes);
+        self
+    }
+
+    /// Whether an output at one position must not depend on later ones: see [`Causal`](super::Causal). Positions are
+    /// dimension 1 of input and output. Default: not judged.
+    pub fn causal(mut self, causal: bool) -> Self {
+        self.causal = causal;
         self
     }
 
@@ -139,6 +167,9 @@ impl Healthy {
         if let Some(classes) = self.classes.filter(|_| self.runs("labels")) {
             outcomes.push(("labels", labels(batch, classes)));
         }
+        if !learner.owns_data() {
+            outcomes.extend(self.functions(learner, batch)?);
+        }
         outcomes.extend(self.gradients(learner, batch));
         let mut fit = None;
         if self.runs("overfits_batch") && learner.has_loss() {
@@ -161,6 +192,32 @@ impl Healthy {
             true => Err(together(outcomes)),
             false => Ok(HealthyReport { ran, overfits_batch: fit }),
         }
+    }
+
+    /// The checks on the forward closure that apply.
+    fn functions(
+        &self,
+        learner: &Learner<'_>,
+        batch: &Batch,
+    ) -> Result<Vec<(&'static str, Result<()>)>> {
+        let functions = Functions::new(learner, batch.input(), &self.allowed)?;
+        let mut outcomes = Vec::new();
+        let mut where_it_applies = |name: &'static str, outcome: Option<Result<()>>| {
+            outcomes.extend(outcome.map(|outcome| (name, outcome)));
+        };
+        if self.runs("deterministic") {
+            where_it_applies("deterministic", functions.deterministic());
+        }
+        if self.runs("batch_independent") {
+            where_it_applies("batch_independent", functions.batch_independent());
+        }
+        if self.runs("uses_input") {
+            where_it_applies("uses_input", functions.uses_input());
+        }
+        if self.causal && self.runs("causal") {
+            where_it_applies("causal", Some(functions.causal()));
+        }
+        Ok(outcomes)
     }
 
     /// The checks on gradients that apply: slopes cannot be measured in half precision, and a graph that ends before
@@ -206,86 +263,4 @@ impl Healthy {
             _ => Ok(()),
         }
     }
-}
-
-/// One failure of several: a line for each check, then all their findings.
-fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
-    let all = outcomes.len();
-    let failures: Vec<&Failure> = outcomes.iter().filter_map(|(_, o)| o.as_ref().err()).collect();
-    let headline = format!("{} of {} failed", failures.len(), count(all, "check"));
-    let is = |kind: FailureKind| failures.iter().any(|failure| failure.kind() == kind);
-    let mut failure = if is(FailureKind::Violated) {
-        Failure::violated(headline)
-    } else if is(FailureKind::Vacuous) {
-        Failure::vacuous(headline)
-    } else {
-        Failure::not_run(headline)
-    };
-    for (name, outcome) in &outcomes {
-        let verdict = match outcome {
-            Ok(()) => "passed".to_owned(),
-            Err(failed) => failed.headline().to_owned(),
-        };
-        failure = failure.fact(*name, verdict);
-    }
-    for failed in failures {
-        // What two checks prove is said once, by the one that was made for it.
-        let proved: Vec<Cause> =
-            failure.findings().iter().filter(|f| f.is_confirmed()).map(Finding::cause).collect();
-        let new = failed.findings().iter().filter(|finding| !proved.contains(&finding.cause()));
-        failure = failure.facts_of(failed).with_findings(new.cloned().collect::<Vec<_>>());
-    }
-    failure
-}
-
-fn finite(learner: &Learner<'_>, batch: &Batch) -> Result<()> {
-    let members = batch.input().iter().enumerate();
-    for (i, tensor) in members {
-        require_finite(tensor, &format!("input {i}"))?;
-    }
-    if let Some(target) = batch.target() {
-        require_finite(target, "the targets")?;
-    }
-    for (name, var) in learner.variables() {
-        require_finite(var.as_tensor(), &format!("variable {name}"))?;
-    }
-    if !learner.owns_data() {
-        require_finite(&learner.output(batch.input(), false)?, "the output")?;
-    }
-    Ok(())
-}
-
-fn require_finite(tensor: &Tensor, what: &str) -> Result<()> {
-    if is_finite(tensor)? {
-        return Ok(());
-    }
-    let bad = to_f64_vec(tensor)?.iter().filter(|v| !v.is_finite()).count();
-    let evidence = format!("{bad} of {} NaN or infinite", count(tensor.elem_count(), "value"));
-    Err(Failure::violated(format!("{what} is not finite"))
-        .finding(Finding::confirmed(Cause::NotFinite, evidence).at(what)))
-}
-
-fn labels(batch: &Batch, classes: usize) -> Result<()> {
-    let Some(target) = batch.target().filter(|target| !target.dtype().is_float()) else {
-        return Err(Failure::bad_argument(
-            "classes",
-            format_args!("{classes}, for targets that are no integers"),
-            "integer targets",
-        ));
-    };
-    let values = to_f64_vec(target)?;
-    let outside = |label: &&f64| !(0.0..classes as f64).contains(*label);
-    let Some(place) = values.iter().position(|label| outside(&label)) else {
-        return Ok(());
-    };
-    let bad = values.iter().filter(outside).count();
-    let evidence = format!(
-        "{} of {} lie outside 0..{classes}; the first is {}",
-        bad,
-        count(values.len(), "label"),
-        number(values[place]),
-    );
-    Err(Failure::violated("a label is no class").finding(
-        Finding::confirmed(Cause::LabelOutOfRange, evidence).at(format!("target {place}")),
-    ))
 }
