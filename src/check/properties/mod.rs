@@ -1,11 +1,7 @@
 //! Properties: transformations, equivalence, sensitivity, determinism.
 
-mod bending;
-mod between;
-mod calls;
 mod deterministic;
 mod layout_invariant;
-mod layouts;
 mod nonlinear;
 
 pub use deterministic::{Deterministic, DeterministicReport};
