@@ -1,8 +1,11 @@
+mod layouts;
+mod told;
+
 use std::panic::Location;
 
 use candle_core::Tensor;
 
-use super::layouts::{Layouts, Tried};
+use self::layouts::{Layouts, Tried};
 use crate::{
     Cause, Failure, Inputs, Result, Seed,
     check::{
@@ -135,7 +138,8 @@ impl LayoutInvariant {
         function::input(x)?;
         let mut layouts = Layouts::new(traced, x, self.seed)?;
         let Tried { agreed, refused, differing } = layouts.try_all()?;
-        if let Some(worst) = differing.iter().max_by(|a, b| a.severity(b))
+        // Of equals the first.
+        if let Some(worst) = differing.iter().rev().max_by(|a, b| a.severity(b))
             && !self.allowed.contains(&Cause::LayoutDependent)
         {
             return Err(layouts.told(worst, &agreed, &refused, &differing)?);
@@ -155,7 +159,7 @@ impl LayoutInvariant {
             refused,
             differed: differing.into_iter().map(|differing| differing.layout).collect(),
             largest_difference: agreed.iter().map(|(_, by)| *by).fold(0.0, f64::max),
-            bound: layouts.bound(),
+            bound: layouts.bound,
         })
     }
 }

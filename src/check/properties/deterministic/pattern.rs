@@ -1,184 +1,27 @@
-//! Calls with one input that give several outputs: how they differ, and what that tells.
+//! Several outputs for one input: how they are connected, and what that tells.
 
 use candle_core::Tensor;
 
+use super::calls::{Calls, Difference, fails};
 use crate::{
     Cause, Failure, Finding, Result,
-    check::function::Function,
     measure::{
         noise::epsilon,
-        values::{multi_index, same_bits, to_f64_vec},
+        values::{same_bits, to_f64_vec},
     },
     verdict::{count, number},
 };
 
-/// How many calls are looked at before the pattern in them is told: an accident of six in a row is 1 in 720.
+/// How many calls are looked at before the pattern in them is told: six draws in rising or falling order are 1 in 360.
 const LOOKED_AT: usize = 6;
-
-/// A function and a copy of its input, which no call may change.
-pub(super) struct Calls<'c, 'f> {
-    f: &'c mut Function<'f>,
-    x: &'c [Tensor],
-    own: Vec<Tensor>,
-    before: Vec<Tensor>,
-}
-
-impl<'c, 'f> Calls<'c, 'f> {
-    pub(super) fn new(f: &'c mut Function<'f>, x: &'c [Tensor]) -> Result<Self> {
-        let copies = || x.iter().map(copy).collect::<candle_core::Result<Vec<_>>>();
-        Ok(Self { own: copies()?, before: copies()?, f, x })
-    }
-
-    /// The output for `x`, in storage of its own, or the function's error; the failure is that the input was changed.
-    pub(super) fn call(&mut self) -> Result<Result<Tensor>> {
-        let output = (self.f)(&self.own);
-        for (given, which) in [(&self.own[..], true), (self.x, false)] {
-            for (i, (after, before)) in given.iter().zip(&self.before).enumerate() {
-                if !same_bits(after, before)? {
-                    let member = if self.own.len() == 1 { None } else { Some(i) };
-                    return Err(writes(member, before, after, which)?);
-                }
-            }
-        }
-        output.map(|output| copy(&output)).transpose_candle()
-    }
-
-    /// The output for another input.
-    pub(super) fn with(&mut self, other: &[Tensor]) -> Result<Tensor> {
-        (self.f)(other)
-    }
-}
-
-/// `Result<Result<T, candle>, Failure>` the other way round.
-trait Transpose<T> {
-    fn transpose_candle(self) -> Result<Result<T>>;
-}
-
-impl<T> Transpose<T> for Result<candle_core::Result<T>> {
-    fn transpose_candle(self) -> Result<Result<T>> {
-        match self {
-            Ok(done) => Ok(Ok(done?)),
-            Err(failure) => Ok(Err(failure)),
-        }
-    }
-}
-
-/// The same values in the same layout, in storage of its own. `Tensor::copy` alone would copy all of the storage that a
-/// batch is a slice of.
-fn copy(tensor: &Tensor) -> candle_core::Result<Tensor> {
-    let tensor = tensor.detach();
-    if tensor.is_contiguous() { tensor.force_contiguous() } else { tensor.copy() }
-}
-
-/// How two outputs of one shape differ.
-pub(super) struct Difference {
-    pub(super) elements: usize,
-    pub(super) differing: usize,
-    /// Of those that can be subtracted.
-    pub(super) largest: f64,
-    index: Vec<usize>,
-    values: (f64, f64),
-}
-
-impl Difference {
-    /// `None` where they hold the same bits.
-    pub(super) fn of(a: &Tensor, b: &Tensor) -> Result<Option<Self>> {
-        let (left, right) = (to_f64_vec(a)?, to_f64_vec(b)?);
-        let apart = |i: usize| (left[i] - right[i]).abs();
-        let differing: Vec<usize> =
-            (0..left.len()).filter(|i| left[*i].to_bits() != right[*i].to_bits()).collect();
-        let Some(&first) = differing.first() else { return Ok(None) };
-        let worst = differing.iter().copied().fold(first, |worst, i| {
-            // NaN beside a number is no distance, and the worst there is.
-            let further = apart(i) > apart(worst) || (apart(i).is_nan() && !apart(worst).is_nan());
-            if further { i } else { worst }
-        });
-        Ok(Some(Self {
-            elements: left.len(),
-            differing: differing.len(),
-            largest: apart(worst),
-            index: multi_index(worst, a.dims()),
-            values: (left[worst], right[worst]),
-        }))
-    }
-
-    /// `12 of 24 output values differ, by up to 0.31`.
-    pub(super) fn told(&self) -> String {
-        let verb = if self.differing == 1 { "differs" } else { "differ" };
-        let by = match self.differing {
-            1 => format!("by {}", number(self.largest)),
-            _ => format!("by up to {}", number(self.largest)),
-        };
-        format!("{} of {} {verb}, {by}", self.differing, count(self.elements, "output value"))
-    }
-
-    /// `[1, 0]: 0.52, then 0.83`.
-    pub(super) fn worst(&self) -> String {
-        let (one, other) = told_apart(self.values.0, self.values.1);
-        format!("{:?}: {one}, then {other}", self.index)
-    }
-}
-
-/// Two values in three digits, or in as many as it takes to see that they differ.
-pub(super) fn told_apart(a: f64, b: f64) -> (String, String) {
-    let short = (number(a), number(b));
-    if short.0 != short.1 || !a.is_finite() || !b.is_finite() {
-        return short;
-    }
-    let digits = (4..17).find(|digits| format!("{a:.0$e}", digits) != format!("{b:.0$e}", digits));
-    let Some(digits) = digits else { return (a.to_string(), b.to_string()) };
-    let precise = |v: f64| match v.abs() {
-        size if (1e-4..1e6).contains(&size) => {
-            let decimals = (digits as i32 - size.log10().floor() as i32).max(0) as usize;
-            format!("{v:.decimals$}")
-        }
-        _ => format!("{v:.digits$e}"),
-    };
-    (precise(a), precise(b))
-}
-
-/// The call with this number, counted from 1, returns an error, and those before it did not.
-pub(super) fn fails(call: usize, error: &Failure) -> Failure {
-    let which = match call {
-        2 => "the second call".to_owned(),
-        3 => "the third call".to_owned(),
-        n => format!("call {n}"),
-    };
-    let headline = format!("{which} on the same input returns an error, and the first does not");
-    let evidence = "an error that depends on how often the function was called";
-    Failure::violated(headline)
-        .fact("error", error.source_text())
-        .finding(Finding::confirmed(Cause::StateKept, evidence))
-}
-
-fn writes(member: Option<usize>, before: &Tensor, after: &Tensor, copy: bool) -> Result<Failure> {
-    let what = member.map_or("its input".to_owned(), |i| format!("input {i}"));
-    let Some(difference) = Difference::of(before, after)? else {
-        return Ok(Failure::violated(format!("the call changes the bits of {what}")));
-    };
-    let differing = count(difference.differing, "value");
-    let (was, is) = told_apart(difference.values.0, difference.values.1);
-    let how = if copy { "" } else { ", through another handle of its storage" };
-    let finding = Finding::confirmed(
-        Cause::StateKept,
-        format!("was {was} before the call and is {is} after it{how}"),
-    );
-    let place = match member {
-        Some(i) => format!("input {i} at {:?}", difference.index),
-        None => format!("the input at {:?}", difference.index),
-    };
-    Ok(Failure::violated(format!(
-        "the call writes into {what}: {differing} of {} changed by it",
-        difference.elements,
-    ))
-    .finding(finding.at(place).advice_is(
-        "work on a copy, `x.copy()?`: `slice_set`, `zero_set`, `scatter_set` and `Var::set` write into storage that other handles share",
-    )))
-}
+/// The same where some of them are equal: a coin that falls on one side nine times in a row is 1 in 256.
+const LOOKED_AT_IF_EQUAL: usize = 12;
 
 /// Tells how the outputs of calls on one input, not all equal, differ. Calls on until there are enough to see a pattern.
 pub(super) fn told(calls: &mut Calls<'_, '_>, mut outputs: Vec<Tensor>) -> Result<Failure> {
-    while outputs.len() < LOOKED_AT {
+    while outputs.len() < LOOKED_AT
+        || (outputs.len() < LOOKED_AT_IF_EQUAL && distinct(&outputs)? < outputs.len())
+    {
         match calls.call()? {
             Ok(output) => outputs.push(output),
             Err(error) => return Ok(fails(outputs.len() + 1, &error)),
@@ -235,8 +78,8 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
     while settled > 0 && same(settled - 1, n - 1)? {
         settled -= 1;
     }
-    // At least half of the calls agree.
-    if settled <= n / 2 {
+    // Most of the calls agree, and the last of them all do.
+    if settled <= n / 4 {
         let evidence = match settled {
             1 => format!("the first call differs from the {} after it, which are equal", n - 1),
             _ => format!(
@@ -246,7 +89,7 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
         };
         return Ok(failure.finding(kept(evidence)));
     }
-    for period in 2..=n / 2 {
+    for period in 2..=n / 3 {
         let mut repeats = true;
         for i in period..n {
             repeats = repeats && same(i - period, i)?;
@@ -275,7 +118,22 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
     if let Some(evidence) = steps.onwards(worst.elements) {
         return Ok(failure.finding(kept(evidence)));
     }
-    Ok(randomly(failure, outputs, &values, worst))
+    randomly(failure, outputs, &values, worst)
+}
+
+/// How many of the outputs are the first of their kind.
+fn distinct(outputs: &[Tensor]) -> Result<usize> {
+    let mut distinct: Vec<&Tensor> = Vec::new();
+    for output in outputs {
+        let mut known = false;
+        for other in &distinct {
+            known = known || same_bits(output, other)?;
+        }
+        if !known {
+            distinct.push(output);
+        }
+    }
+    Ok(distinct.len())
 }
 
 /// The steps from each output to the next.
@@ -330,7 +188,7 @@ fn randomly(
     outputs: &[Tensor],
     values: &[Vec<f64>],
     worst: &Difference,
-) -> Failure {
+) -> Result<Failure> {
     let size = values[0].iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
     let calls = outputs.len();
     if let Some(epsilon) = epsilon(outputs[0].dtype())
@@ -342,13 +200,26 @@ fn randomly(
             "the {calls} calls differ by roundings alone ({} of the largest value): a sum whose order changes, over a `HashMap` or by threads",
             number(worst.largest / size),
         );
-        return failure
+        return Ok(failure
             .finding(Finding::possible(Cause::NotReproducible, evidence))
-            .help("iterate over sorted keys or a `BTreeMap`, and add up in a fixed order");
+            .help("iterate over sorted keys or a `BTreeMap`, and add up in a fixed order"));
     }
     let zeros = Zeros::of(values);
     if let Some(evidence) = zeros.as_dropout(calls) {
-        return failure.finding(Finding::confirmed(Cause::DropoutInEval, evidence));
+        return Ok(failure.finding(Finding::confirmed(Cause::DropoutInEval, evidence)));
+    }
+    let distinct = distinct(outputs)?;
+    if distinct < calls {
+        let evidence = format!(
+            "{calls} calls give {distinct} different results in no order that shows: a choice by a random draw, the order of a `HashMap`, or threads",
+        );
+        return Ok(failure
+            .finding(Finding::possible(Cause::NotReproducible, evidence))
+            .finding(Finding::possible(
+                Cause::DropoutInEval,
+                "active dropout on few values would do that, too",
+            ))
+            .help("iterate over sorted keys or a `BTreeMap`, draw what must be random from a `Seed`, and call the model in evaluation mode"));
     }
     let dropout = match zeros.moving {
         0 => format!(
@@ -360,13 +231,13 @@ fn randomly(
             count(worst.elements, "value"),
         ),
     };
-    failure
+    Ok(failure
         .finding(Finding::possible(Cause::DropoutInEval, dropout))
         .finding(Finding::possible(
             Cause::StateKept,
             "a cache or a running average that every call adds to would do it, too",
         ))
-        .help("call the model in evaluation mode (`forward_t(x, false)`); draw what must be random from a `Seed`; reset its cache in the closure")
+        .help("call the model in evaluation mode (`forward_t(x, false)`); draw what must be random from a `Seed`; reset its cache in the closure"))
 }
 
 /// Where the outputs are exactly zero.
