@@ -56,6 +56,20 @@
 //! | [`assert_in_range!`] | tensor, range | every element in the range |
 //! | [`assert_shape!`] | tensor, dims | exact dimensions, `_` free |
 //! | [`assert_dims!`] | `x => [batch, time, 64], mask => [batch, time]` | names unify across tensors |
+//! | [`assert_batch_independent!`] | f, &x | no row of the output depends on another row of the input: all pairs, by bits |
+//! | [`assert_causal!`] | f, &x | an output depends on no later position, and on some earlier one |
+//! | [`assert_dependence!`] | f, &x, mask | exactly the allowed pairs of output and input depend |
+//! | [`assert_uses_input!`] | f, &x | every feature, channel and position of the input moves the output |
+//! | [`assert_cache_consistent!`] | full, step, &tokens | one pass = token by token = any chunks = after a reset |
+//! | [`assert_padding_invariant!`] | f(x, mask), &x | neither the length nor the content of padding changes a real position |
+//! | [`assert_position_sensitive!`] | f, &x | the order of the positions matters |
+//! | [`assert_invariant!`] | f, &x, transform | `f(T(x)) = f(x)` |
+//! | [`assert_equivariant!`] | f, &x, transform(s) | `f(T(x)) = T'(f(x))` |
+//! | [`assert_equivalent!`] | f, g, &x | two implementations agree, up to the rounding measured on both |
+//! | [`assert_sensitive!`] | f, &x, perturbation | the perturbation changes the output, where wanted in a stated direction |
+//! | [`assert_deterministic!`] | f, &x | the same bits when asked again and after other inputs |
+//! | [`assert_layout_invariant!`] | f, &x | views of the same values give the same result (candle 0.11's `Linear` fails this) |
+//! | [`assert_nonlinear!`] | f, &x | not an affine map in disguise |
 //! | [`assert_gradients_flow!`] | learner, batch | every variable gets a finite gradient of a sane size; names the op that cut it |
 //! | [`assert_gradients_correct!`] | f, &x; learner, batch | the backward pass gives the slope, kinks told from bugs |
 //! | [`assert_units_alive!`] | learner, batch | no layer is dead or saturated |
@@ -99,7 +113,8 @@
 //!   the feature `seed-candle` makes that generator repeatable: `let _seeded = Seed::new(7).seed_candle()?;`.
 //! - A variable that shapes the result without receiving a gradient is told from an unused one by moving it; where two
 //!   evaluations differ already, the finding is only *possible*.
-//! - What a passing training hides (rows mixed across the batch, a mask off by one) is not seen by training.
+//! - What a passing training hides (rows mixed across the batch, a mask off by one) is not seen by training: that is what
+//!   the assertions on dependence are for. They call the function again and again, and need it to repeat itself bit for bit.
 
 mod approx;
 mod diagnose;
