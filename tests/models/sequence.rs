@@ -51,9 +51,10 @@ fn a_cache_changes_no_output() -> candling::Result<()> {
     Ok(())
 }
 
-/// A defect of candle-transformers: a single token gets no mask, so with a cache it sees beyond the window.
+/// A defect of candle-transformers: a single token gets no mask, so with a cache it sees beyond the window (and in Gemma 3
+/// one token less than the mask shows).
 #[test]
-fn a_cache_sees_beyond_a_narrow_window() -> candling::Result<()> {
+fn a_cache_and_a_narrow_window_disagree() -> candling::Result<()> {
     let ids = tokens(SEED)?;
     for model in models() {
         let Some(step) = model.narrow_step else { continue };
@@ -61,7 +62,15 @@ fn a_cache_sees_beyond_a_narrow_window() -> candling::Result<()> {
         let failure = CacheConsistent::new().check(full, step, &ids).unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Violated, "{}: {failure}", model.name);
         assert_eq!(failure.cause(), Some(Cause::CacheMismatch), "{}: {failure}", model.name);
-        println!("{}: {}", model.name, failure.text());
+        let evidence = failure.findings()[0].evidence();
+        // Its cache holds as many tokens as the window says, and its mask lets one more through.
+        let words = match model.name {
+            "gemma3" => "weighs them otherwise",
+            _ => {
+                "at position 5 the step sees positions 0 to 4 before it, the full pass positions 1 to 4"
+            }
+        };
+        assert!(evidence.contains(words), "{}: {failure}", model.name);
     }
     Ok(())
 }
