@@ -28,8 +28,8 @@ use crate::{
 /// - Some other order is noticed: the reversed one, one rotated by a position, or one with two positions exchanged. An
 ///   output with the positions along the same dimension must become something else than the same outputs in the other
 ///   order; an output without them must change.
-/// - Where the output has the positions, the exchange of two is noticed at every distance. A table of positions that
-///   begins anew, `position % length`, makes two of them the same.
+/// - Where the output has the positions, for every distance some exchange of two positions that far apart is noticed. A
+///   table of positions that begins anew, `position % length`, makes two of them the same.
 ///
 /// A change is noticed where it is more than rounding explains: a sum in another order rounds otherwise, and that is not
 /// sensitivity. The bound is that of [`CacheConsistent`](super::CacheConsistent). In half precision a change within the
@@ -180,18 +180,16 @@ impl PositionSensitive {
             .map(|order| Ok(trial.changes_input(order)?.then_some(order)))
             .filter_map(Result::transpose)
             .collect::<Result<_>>()?;
-        let mut exchanges = Vec::new();
+        let mut seen =
+            whole.into_iter().map(|order| trial.notice(order)).collect::<Result<Vec<_>>>()?;
         for distance in spread(trial.len - 1) {
-            exchanges.extend(trial.exchange(distance)?);
+            seen.extend(trial.exchanged(distance)?);
         }
-        let orders: Vec<Order> = whole.into_iter().chain(exchanges).collect();
-        if orders.is_empty() {
+        if seen.is_empty() {
             return Err(Failure::vacuous(
                 "every row of the input holds the same at all positions: no order of them is another input",
             ));
         }
-        let seen =
-            orders.into_iter().map(|order| trial.notice(order)).collect::<Result<Vec<_>>>()?;
         let per_position = trial.has_positions();
         let unnoticed = |seen: &&Noticed| !seen.noticed;
         if seen.iter().all(|seen| !seen.noticed) {
@@ -311,17 +309,25 @@ impl Trial<'_, '_> {
         Ok(false)
     }
 
-    /// Two positions of this distance that hold different things, looked for from the middle outwards.
-    fn exchange(&self, distance: usize) -> Result<Option<Order>> {
-        let starts = self.len - distance;
-        for at in 0..starts.min(4) {
-            let first = (starts / 2 + at) % starts;
-            let order = Order::Exchanged(first, first + distance);
-            if self.changes_input(order)? {
-                return Ok(Some(order));
+    /// An exchange of two positions at this distance that is noticed, or else the first that was tried: two positions may
+    /// be padding, or outside a window.
+    fn exchanged(&mut self, distance: usize) -> Result<Option<Noticed>> {
+        let last = self.len - distance - 1;
+        let mut starts = vec![last / 2, 0, last, last / 4];
+        starts.dedup();
+        let mut first = None;
+        for start in starts {
+            let order = Order::Exchanged(start, start + distance);
+            if !self.changes_input(order)? {
+                continue;
             }
+            let seen = self.notice(order)?;
+            if seen.noticed {
+                return Ok(Some(seen));
+            }
+            first.get_or_insert(seen);
         }
-        Ok(None)
+        Ok(first)
     }
 
     fn notice(&mut self, order: Order) -> Result<Noticed> {
