@@ -130,6 +130,16 @@ fn exchanges_inside_the_padding_are_no_alarm() -> candling::Result<()> {
     Ok(())
 }
 
+/// As many classes as positions, from the last three positions only: what is further back may be in any order.
+#[test]
+fn outputs_of_the_size_of_the_time_are_no_positions() -> candling::Result<()> {
+    let x = Seed::new(1).normal("x", (2, 7, 7), DType::F32, CPU)?;
+    let window = |x: &Tensor| x.narrow(1, x.dim(1)? - 3, 3)?.cumsum(1)?.sqr()?.sum(1);
+    let report = assert_position_sensitive!(window, &x);
+    assert!(!report.per_position && report.orders == 8);
+    Ok(())
+}
+
 #[test]
 fn the_texts_read_well() -> candling::Result<()> {
     let of = |model: Encoder| checked(&model).map_or_else(|f| text(&f), |_| "passed".to_owned());
