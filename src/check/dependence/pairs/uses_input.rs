@@ -255,7 +255,7 @@ impl UsesInput {
             );
             findings.push(Finding::confirmed(Cause::OutputConstant, evidence));
         }
-        let mut told = Vec::new();
+        let (mut told, mut partly) = (Vec::new(), Vec::new());
         for (group, indices) in silent.iter().filter(|(_, indices)| !indices.is_empty()) {
             if nothing || told.contains(&group.member) {
                 continue;
@@ -274,21 +274,24 @@ impl UsesInput {
                 true => format!("tensor {} of the input, dim {dim}", group.member),
                 false => format!("dim {dim}"),
             };
-            let evidence =
-                format!("{} of {}: {}", indices.len(), count(group.of, "index"), ranges(indices));
+            let evidence = format!(
+                "{} of {} {} nothing: {}",
+                indices.len(),
+                count(group.of, "index"),
+                if indices.len() == 1 { "moves" } else { "move" },
+                ranges(indices),
+            );
+            partly.push(format!("{evidence}, along {place}"));
             findings.push(Finding::confirmed(Cause::InputIgnored, evidence).at(place));
         }
         let findings = call::not_allowed(findings, &self.allowed);
         let first = findings.first()?;
         let headline = match first.cause() {
             Cause::OutputConstant => "the output does not depend on the input at all".to_owned(),
-            _ if told.is_empty() => {
-                let features: usize = silent.iter().map(|(_, indices)| indices.len()).sum();
-                match features {
-                    1 => "a feature of the input does not move the output".to_owned(),
-                    _ => format!("{features} features of the input do not move the output"),
-                }
-            }
+            _ if told.is_empty() => match partly.as_slice() {
+                [only] => format!("a part of the input is ignored: {only}"),
+                _ => format!("parts of the input are ignored, along {} dimensions", partly.len()),
+            },
             _ => {
                 let told: Vec<String> = told.iter().map(usize::to_string).collect();
                 format!("the output does not depend on tensor {} of the input", told.join(" and "))
