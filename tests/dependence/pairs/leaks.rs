@@ -27,7 +27,7 @@ fn no_mask() {
     assertion `causal` failed
     output position 0 depends on input position 1, the next one
 
-      pairs    all 28 of an output and a later input, up to 7 positions later
+      extent   28 of 28 pairs of an output and a later input depend, up to 7 positions apart
       pattern  every output sees every later position, as it sees earlier ones: there is no mask
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXXXX
@@ -53,7 +53,7 @@ fn a_soft_mask() {
     assertion `causal` failed
     output position 0 depends on input position 1, the next one
 
-      pairs    all 15 of an output and a later input, up to 5 positions later
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  outputs see later positions, 0.000522 times as much as earlier ones: a soft mask, such as -10 for
                minus infinity
       seen     outputs down, inputs across; # depends, X depends and must not
@@ -78,7 +78,7 @@ fn an_inverted_mask() {
     assertion `causal` failed
     output position 0 depends on input position 1, the next one
 
-      pairs    all 15 of an output and a later input, up to 5 positions later
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  outputs see later positions and no earlier one: the mask is inverted
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXX
@@ -105,7 +105,7 @@ fn a_diagonal_off_by_one() {
     assertion `causal` failed
     output position 0 depends on input position 1, the next one
 
-      pairs    9 of 45 of an output and a later input
+      extent   9 of 45 pairs of an output and a later input depend
       pattern  each output sees the next position and nothing beyond: off by one, in the mask or in a padding
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #X........
@@ -153,7 +153,7 @@ fn heads_without_a_transpose() {
     assertion `causal` failed
     output position 0 depends on input position 4, 4 positions later
 
-      pairs    10 of 28 of an output and a later input, up to 4 positions later
+      extent   10 of 28 pairs of an output and a later input depend, up to 4 positions apart
       pattern  what is seen is what heads split by `reshape((b, 2, t, d))` without a transpose see
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #...X...
@@ -194,25 +194,25 @@ fn one_pair_of_positions_of_128() {
     assertion `causal` failed
     output position 90 depends on input position 97, 7 positions later
 
-      pairs  1 of 8128 of an output and a later input
-      seen   outputs down, inputs across; # depends, X depends and must not
-             inputs 86 to 101
-              86 #...............
-              87 ##..............
-              88 ###.............
-              89 ####............
-              90 #####......X....
-              91 ######..........
-              92 #######.........
-              93 ########........
-              94 #########.......
-              95 ##########......
-              96 ###########.....
-              97 ############....
-              98 #############...
-              99 ##############..
-             100 ###############.
-             101 ################
+      extent  1 of 8128 pairs of an output and a later input depends
+      seen    outputs down, inputs across; # depends, X depends and must not
+              inputs 86 to 101
+               86 #...............
+               87 ##..............
+               88 ###.............
+               89 ####............
+               90 #####......X....
+               91 ######..........
+               92 #######.........
+               93 ########........
+               94 #########.......
+               95 ##########......
+               96 ###########.....
+               97 ############....
+               98 #############...
+               99 ##############..
+              100 ###############.
+              101 ################
 
       confirmed  future-leak   output 90, input 97: other values there move it by 3.65e-6; other values where it
                                may look, by 4.04
@@ -268,7 +268,7 @@ fn its_own_position_where_that_is_forbidden() {
     assertion `causal` failed
     output position 0 depends on its own input position
 
-      pairs    5 of 15 of an output and its own or a later input
+      extent   5 of 15 pairs of an output and its own or a later input depend
       pattern  each output sees its own position and nothing later: the shift by one is missing
       seen     outputs down, inputs across; # depends, X depends and must not
                0 X....
@@ -290,17 +290,17 @@ fn a_window_that_is_too_long() {
     assertion `causal` failed
     output position 4 depends on input position 0, 4 positions earlier
 
-      pairs  5 of 15 of an output and an input before its window, up to 4 positions earlier
-      seen   outputs down, inputs across; # depends, X depends and must not
-             0 #........
-             1 ##.......
-             2 ###......
-             3 ####.....
-             4 X####....
-             5 .X####...
-             6 ..X####..
-             7 ...X####.
-             8 ....X####
+      extent  5 of 15 pairs of an output and an input before its window depend, up to 4 positions apart
+      seen    outputs down, inputs across; # depends, X depends and must not
+              0 #........
+              1 ##.......
+              2 ###......
+              3 ####.....
+              4 X####....
+              5 .X####...
+              6 ..X####..
+              7 ...X####.
+              8 ....X####
 
       confirmed  not-invariant   output 4, input 0: other values there move it by 0.722; other values where it may
                                  look, by 5.36
@@ -386,7 +386,7 @@ fn of_several_inputs_the_one_that_leaks_is_named() {
     assertion `causal` failed
     output position 0 depends on input position 1, the next one
 
-      pairs    all 15 of an output and a later input, up to 5 positions later
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  every output sees every later position, as it sees earlier ones: there is no mask
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXX

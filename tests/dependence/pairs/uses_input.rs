@@ -57,7 +57,9 @@ fn features_that_are_never_read() {
     let x = normal(&[4, 8]);
     insta::assert_snapshot!(text(&fails(|x| Tensor::cat(&[x.narrow(1, 0, 3)?, x.narrow(1, 4, 1)?], 1), &x)), @"
     assertion `uses_input` failed
-    a part of the input is ignored: 4 of 8 indices move nothing: 3, 5 to 7, along dim 1
+    4 of 8 indices of dim 1 do not move the output: 3, 5 to 7
+
+      tried  other values in all rows, at the input itself and at 7 more of its kind
 
       confirmed  input-ignored   dim 1: 4 of 8 indices move nothing: 3, 5 to 7
       help       check that the input is used, and not replaced or zeroed on the way; see
@@ -65,7 +67,9 @@ fn features_that_are_never_read() {
     ");
     insta::assert_snapshot!(text(&fails(|x| x.narrow(1, 1, 7), &x)), @"
     assertion `uses_input` failed
-    a part of the input is ignored: 1 of 8 indices moves nothing: 0, along dim 1
+    1 of 8 indices of dim 1 does not move the output: 0
+
+      tried  other values in all rows, at the input itself and at 7 more of its kind
 
       confirmed  input-ignored   dim 1: 1 of 8 indices moves nothing: 0
       help       check that the input is used, and not replaced or zeroed on the way; see
@@ -83,7 +87,9 @@ fn features_that_are_never_read() {
     let cropped = |x: &Tensor| x.narrow(1, 0, 1)?.narrow(3, 1, 3);
     insta::assert_snapshot!(text(&fails(cropped, &images)), @"
     assertion `uses_input` failed
-    parts of the input are ignored, along 2 dimensions
+    parts of 2 dimensions do not move the output
+
+      tried  other values in all rows, at the input itself and at 15 more of its kind
 
       confirmed  input-ignored   dim 1: 2 of 3 indices move nothing: 1, 2
       confirmed  input-ignored   dim 3: 2 of 5 indices move nothing: 0, 4
@@ -113,6 +119,8 @@ fn nothing_moves_the_output() {
     assertion `uses_input` failed
     the output does not depend on the input at all
 
+      tried  other values in all rows, at the input itself and at 7 more of its kind
+
       confirmed  output-constant   the same to the last bit with other values at all 3 features
       help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
                  docs/causes.md#output-constant
@@ -128,6 +136,8 @@ fn of_several_inputs_the_one_that_is_ignored_is_named() {
     insta::assert_snapshot!(text(&failure), @"
     assertion `uses_input` failed
     the output does not depend on tensor 1 of the input
+
+      tried  other values in all rows, at the input itself and at 15 more of its kind
 
       confirmed  input-ignored   tensor 1 of the input: other values there leave the output the same to the last
                                  bit

@@ -52,7 +52,7 @@ use crate::{
 /// let report = Causal::new().check(|x: &Tensor| x.cumsum(1), &x)?;
 /// assert_eq!((report.positions, report.reach), (6, 1));
 ///
-/// let reversed = |x: &Tensor| x.flip(&[1])?.cumsum(1)?.flip(&[1]);
+/// let reversed = |x: &Tensor| x.flip(&[1])?.cumsum(1)?.contiguous()?.flip(&[1]);
 /// let failure = Causal::new().check(reversed, &x).unwrap_err();
 /// assert_eq!(failure.cause(), Some(Cause::FutureLeak));
 /// # candling::Result::Ok(())

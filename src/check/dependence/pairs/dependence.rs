@@ -241,6 +241,9 @@ impl Dependence {
     }
 }
 
+/// Of an output and an input position each.
+type Pairs = Vec<(usize, usize)>;
+
 struct Wanted {
     inputs: usize,
     depends: Vec<bool>,
@@ -252,7 +255,7 @@ impl Wanted {
     }
 
     /// Pairs that depend and must not, and those that do not and must.
-    fn broken(&self, matrix: &Matrix) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
+    fn broken(&self, matrix: &Matrix) -> (Pairs, Pairs) {
         let wrong = matrix.pairs().filter(|(t, s)| matrix.depends(*t, *s) != self.at(*t, *s));
         wrong.partition(|(t, s)| matrix.depends(*t, *s))
     }

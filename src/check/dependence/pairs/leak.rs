@@ -199,19 +199,21 @@ impl Leak {
 
     fn finding(&self, rule: Rule, matrix: Option<&Matrix>) -> Finding {
         let (from, to) = self.inputs;
-        let mut evidence = format!("other values there move it by {}", size(self.moved));
-        if self.allowed > 0.0 {
-            evidence += &format!("; other values where it may look, by {}", size(self.allowed));
-        }
+        let allowed = match self.allowed > 0.0 {
+            true => format!("; other values where it may look, by {}", size(self.allowed)),
+            false => String::new(),
+        };
+        let members: Vec<String> = self.members.iter().map(usize::to_string).collect();
+        let through = match members.is_empty() {
+            true => String::new(),
+            false => format!("; it comes through tensor {} of the input", members.join(" and ")),
+        };
+        let evidence =
+            format!("other values there move it by {}{allowed}{through}", size(self.moved));
         let place = match to - from {
             1 => format!("output {}, input {from}", self.output),
             _ => format!("output {}, inputs {from} to {}", self.output, to - 1),
         };
-        if !self.members.is_empty() {
-            let members: Vec<String> = self.members.iter().map(usize::to_string).collect();
-            evidence +=
-                &format!("; it comes through tensor {} of the input", members.join(" and "));
-        }
         let finding = Finding::confirmed(self.cause(), evidence).at(place);
         if self.future {
             let pattern = matrix.and_then(|matrix| pattern::of(matrix, rule));
@@ -279,16 +281,16 @@ impl Explained {
             (true, true) => "of an output and its own or a later input",
             (false, _) => "of an output and an input before its window",
         };
-        let mut pairs = match (seen.len(), all) {
-            (0, all) => format!("none of {all} {what} by itself"),
-            (n, all) if n == all => format!("all {all} {what}"),
-            (n, all) => format!("{n} of {all} {what}"),
+        let reach = match far > 1 && seen.len() > 1 {
+            true => format!(", up to {} apart", count(far, "position")),
+            false => String::new(),
         };
-        if far > 1 && seen.len() > 1 {
-            let side = if leak.future { "later" } else { "earlier" };
-            pairs += &format!(", up to {} {side}", count(far, "position"));
-        }
-        failure = failure.fact("pairs", pairs);
+        let depend = if seen.len() == 1 { "depends" } else { "depend" };
+        let extent = match seen.len() {
+            0 => format!("none of the {} {what} depends by itself", count(all, "pair")),
+            n => format!("{n} of {} {what} {depend}{reach}", count(all, "pair")),
+        };
+        failure = failure.fact("extent", extent);
         if leak.future
             && let Some(pattern) = pattern::of(matrix, rule)
         {

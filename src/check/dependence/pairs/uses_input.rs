@@ -171,7 +171,11 @@ impl UsesInput {
                 "every tensor that is judged is all zeros of an integer dtype: no other value of it is known",
             ));
         }
-        let failure = self.judged(&silent, x);
+        let tried = format!(
+            "other values in all rows, at the input itself and at {} more of its kind",
+            points.most() - 1,
+        );
+        let failure = self.judged(&silent, x).map(|failure| failure.fact("tried", tried));
         let report = UsesInputReport { features: judged, by_gradient, not_judged, calls };
         failure.map_or(Ok(report), Err)
     }
@@ -270,18 +274,18 @@ impl UsesInput {
                 continue;
             }
             let dim = group.dim.unwrap_or(0);
-            let place = match several {
-                true => format!("tensor {} of the input, dim {dim}", group.member),
-                false => format!("dim {dim}"),
+            let (place, of) = match several {
+                true => (
+                    format!("tensor {} of the input, dim {dim}", group.member),
+                    format!("dim {dim} of tensor {}", group.member),
+                ),
+                false => (format!("dim {dim}"), format!("dim {dim}")),
             };
-            let evidence = format!(
-                "{} of {} {} nothing: {}",
-                indices.len(),
-                count(group.of, "index"),
-                if indices.len() == 1 { "moves" } else { "move" },
-                ranges(indices),
-            );
-            partly.push(format!("{evidence}, along {place}"));
+            let (some, all) = (indices.len(), count(group.of, "index"));
+            let (moves, does) = if some == 1 { ("moves", "does") } else { ("move", "do") };
+            let which = ranges(indices);
+            partly.push(format!("{some} of {all} of {of} {does} not move the output: {which}"));
+            let evidence = format!("{some} of {all} {moves} nothing: {which}");
             findings.push(Finding::confirmed(Cause::InputIgnored, evidence).at(place));
         }
         let findings = call::not_allowed(findings, &self.allowed);
@@ -289,8 +293,8 @@ impl UsesInput {
         let headline = match first.cause() {
             Cause::OutputConstant => "the output does not depend on the input at all".to_owned(),
             _ if told.is_empty() => match partly.as_slice() {
-                [only] => format!("a part of the input is ignored: {only}"),
-                _ => format!("parts of the input are ignored, along {} dimensions", partly.len()),
+                [only] => only.clone(),
+                _ => format!("parts of {} dimensions do not move the output", partly.len()),
             },
             _ => {
                 let told: Vec<String> = told.iter().map(usize::to_string).collect();
