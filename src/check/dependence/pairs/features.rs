@@ -2,6 +2,7 @@
 
 use candle_core::{Tensor, Var};
 
+use super::probes::changed;
 use crate::{
     Result, Seed,
     check::function::{self, Function},
@@ -59,6 +60,11 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(Self { f, seed, points: vec![Some(Point { own, others, output })], most, calls: 2 })
     }
 
+    /// At how many inputs a feature is tried before it counts as ignored.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Which of the input's tensors have no other values.
     pub(super) fn without_alternative(&self) -> Vec<usize> {
         let first = self.points[0].iter();
@@ -68,12 +74,21 @@ impl<'p, 'f> Points<'p, 'f> {
 
     /// Of the indices of a group those that move nothing, at any point.
     pub(super) fn silent(&mut self, group: &Group) -> Result<Vec<usize>> {
-        if group.indices.is_empty() || !self.moves(group, &group.indices)? {
+        let all = self.most;
+        if group.indices.is_empty() || !self.moves(group, &group.indices, all)? {
             return Ok(group.indices.clone());
         }
-        let (mut silent, mut open) = (Vec::new(), halves(&group.indices));
+        // One by one at the caller's input, where most show; the rest in halves at all points.
+        let mut rest = Vec::new();
+        for index in &group.indices {
+            if !self.moves(group, &[*index], 1)? {
+                rest.push(*index);
+            }
+        }
+        let mut silent = Vec::new();
+        let mut open = if rest.is_empty() { Vec::new() } else { vec![rest] };
         while let Some(indices) = open.pop() {
-            if !self.moves(group, &indices)? {
+            if !self.moves(group, &indices, all)? {
                 silent.extend(indices);
             } else if indices.len() > 1 {
                 open.extend(halves(&indices));
@@ -83,8 +98,9 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(silent)
     }
 
-    fn moves(&mut self, group: &Group, indices: &[usize]) -> Result<bool> {
-        for at in 0..self.most {
+    /// Whether other values at these indices move the output, at one of the first so many points.
+    fn moves(&mut self, group: &Group, indices: &[usize], points: usize) -> Result<bool> {
+        for at in 0..points {
             if self.points.len() <= at {
                 let point = self.another(at)?;
                 self.points.push(point);
@@ -97,7 +113,7 @@ impl<'p, 'f> Points<'p, 'f> {
                 Some(dim) => replaced(&x[group.member], other, dim, indices)?,
             };
             self.calls += 1;
-            let output = (self.f)(&x)?;
+            let output = (self.f)(&x).map_err(changed)?;
             if !same_bits(&point.output, &output)? && values_differ(&point.output, &output)? {
                 return Ok(true);
             }
@@ -105,7 +121,8 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(false)
     }
 
-    /// An input with other values everywhere; `None` where the function returns NaN there, in which nothing can be seen.
+    /// An input with other values everywhere; `None` where the function returns an error there, or NaN, in which nothing can
+    /// be seen.
     fn another(&mut self, at: usize) -> Result<Option<Point>> {
         let Some(first) = &self.points[0] else { return Ok(None) };
         let others = function::alternatives(&first.own, self.seed.split(&format!("point {at}")))?;
@@ -118,7 +135,8 @@ impl<'p, 'f> Points<'p, 'f> {
         let others = function::alternatives(&own, self.seed.split(&format!("beside point {at}")));
         let Ok(others) = others else { return Ok(None) };
         self.calls += 1;
-        let output = (self.f)(&own)?;
+        // The function need not take what no one gave it.
+        let Ok(output) = (self.f)(&own) else { return Ok(None) };
         let readable = !to_f64_vec(&output)?.iter().any(|value| value.is_nan());
         Ok(readable.then_some(Point { own, others, output }))
     }
