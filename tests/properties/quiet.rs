@@ -11,8 +11,12 @@ const CPU: &Device = &Device::Cpu;
 const SEEDS: u64 = 30;
 const FORMATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
+/// Half precision, which candle multiplies slowly, for every third seed.
 fn seeds() -> impl Iterator<Item = (Seed, DType)> {
-    (0..SEEDS).flat_map(|seed| FORMATS.map(|dtype| (Seed::new(seed), dtype)))
+    let pairs = (0..SEEDS).flat_map(|seed| FORMATS.map(|dtype| (seed, dtype)));
+    pairs
+        .filter(|(seed, dtype)| dtype.size_in_bytes() > 2 || seed % 3 == 0)
+        .map(|(seed, dtype)| (Seed::new(seed), dtype))
 }
 
 /// The entries of a dimension in another order.
