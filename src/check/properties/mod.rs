@@ -6,6 +6,7 @@ mod equivalent;
 mod equivariant;
 mod invariant;
 mod layout_invariant;
+mod moved;
 mod nonlinear;
 mod rounding;
 mod sensitive;
