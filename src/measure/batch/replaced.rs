@@ -1,6 +1,6 @@
 //! Which rows of an output notice that rows of the input were replaced.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::Function;
 use crate::{
@@ -54,7 +54,7 @@ impl<'p, 'f> Probed<'p, 'f> {
     /// `own` is the function's result on the batch itself, computed on the base of a [`Mix`].
     pub(crate) fn new(f: &'p mut Function<'f>, draws: [Mix; 2], own: Tensor) -> Result<Self> {
         let rows = own.dim(0)?;
-        Ok(Self { f, draws, own: own.detach(), rows, forwards: 0 })
+        Ok(Self { f, draws, own: without_signed_zeros(&own)?, rows, forwards: 0 })
     }
 
     pub(crate) fn own(&self) -> &Tensor {
@@ -73,7 +73,8 @@ impl<'p, 'f> Probed<'p, 'f> {
     /// The function on an input of the caller's making.
     pub(crate) fn call(&mut self, input: &[Tensor]) -> Result<Tensor> {
         self.forwards += 1;
-        Ok((self.f)(input)?.detach())
+        let output = (self.f)(input)?;
+        Ok(without_signed_zeros(&output)?)
     }
 
     /// The function once more on the batch itself.
@@ -167,9 +168,17 @@ impl<'p, 'f> Probed<'p, 'f> {
     }
 }
 
+/// The output with 0 for -0, cut from its graph. The sign of a zero tells of a product with zero, which is how masks work.
+fn without_signed_zeros(output: &Tensor) -> candle_core::Result<Tensor> {
+    match output.dtype() {
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => output.detach() + 0.0,
+        _ => Ok(output.detach()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     use super::*;
     use crate::{Seed, measure::perturb::alternative};

@@ -16,7 +16,12 @@ fn failure(f: impl FnMut(&Tensor) -> Result<Tensor>, x: &Tensor) -> Failure {
 fn one_row_has_nothing_to_mix_with() {
     let failure = failure(Tensor::tanh, &normal(1, &[1, 4], DType::F32));
     assert_eq!(failure.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `batch_independent` proves nothing here
+    the batch has one row: there is nothing to mix
+
+      help       give it at least 2 rows, better 8 or more
+    ");
 }
 
 #[test]
@@ -24,7 +29,14 @@ fn an_output_that_nothing_changes_proves_nothing() {
     let x = normal(1, &[4, 3], DType::F32);
     let constant = failure(Tensor::ones_like, &x);
     assert_eq!(constant.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(text(&constant), @"");
+    insta::assert_snapshot!(text(&constant), @"
+    assertion `batch_independent` proves nothing here
+    replacing rows of the input changes nothing in the output, so none of its 4 rows can depend on another
+
+      confirmed  output-constant   all rows of the output are the same, and stay so
+      help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
+                 docs/causes.md#output-constant
+    ");
     let own = normal(2, &[4, 3], DType::F32);
     let ignored = failure(|_| Ok(own.clone()), &x);
     assert_eq!(ignored.kind(), FailureKind::Vacuous);

@@ -38,7 +38,8 @@ use crate::{
 /// *By gradient*, for floats: two backward passes with powers of two as the rows' weights. A power of two scales a float
 /// exactly, so a row that depends on itself alone has the same gradient in both, bit for bit, after dividing by its weights.
 /// What does not is decided by masks: from a part of the rows, the gradient at all others must be exactly zero. This sees
-/// what is too small to change a bit. Where no gradient arrives the report says so; it is no failure.
+/// dependences that no replaced value happened to show, and those of the backward pass alone. Where no gradient arrives
+/// the report says so; it is no failure.
 ///
 /// *By other sizes*: the first row alone, the last row alone, and three rows must have the output that they have in the
 /// batch. Other sizes run other kernels, so this is judged beyond rounding: 64 times what moving every input by its last bit
@@ -257,8 +258,8 @@ fn below_a_bit(leak: &GradientLeak) -> Finding {
     Finding::confirmed(
         Cause::BatchMixed,
         format!(
-            "its gradient reaches row {input} of the input, with {} where that row's own gets {}; replacing the row \
-             changed no bit of it, so the dependence is below rounding, or in the backward pass alone",
+            "its gradient reaches row {input} of the input, with {} where that row's own output sends {}; replacing that \
+             row changed no bit of it, so the dependence is below rounding, or in the backward pass alone",
             number(*size),
             number(*own),
         ),

@@ -8,7 +8,7 @@ use crate::{
         batch::{Column, Noticed, Probed},
         noise::epsilon,
     },
-    verdict::{count, listed, number},
+    verdict::{listed, number},
 };
 
 /// Up to so many rows the whole matrix of dependences is measured, row by row, and drawn.
@@ -17,9 +17,8 @@ const DRAWN: usize = 12;
 /// Of larger batches so many rows are replaced alone.
 const SAMPLED: usize = 8;
 
-/// So many dependences are named where few rows are affected; where many are, one stands for all.
+/// Up to so many affected rows are traced, each to the row it depends on; where more are, one stands for all.
 const NAMED: usize = 3;
-const FEW: usize = 8;
 
 /// Of all rows that depend on others, a few traced to the row they depend on.
 pub(super) struct Mixed {
@@ -45,7 +44,7 @@ impl Mixed {
     ) -> Result<Self> {
         let affected = noticed.affected();
         let mut named = Vec::new();
-        let most = if affected.len() <= FEW { NAMED } else { 1 };
+        let most = if affected.len() <= NAMED { NAMED } else { 1 };
         for row in affected.iter().copied() {
             let Some(probe) = &noticed.disturbed[row] else { continue };
             if named.len() == most {
@@ -76,6 +75,9 @@ impl Mixed {
                 format!("row {row} of the output depends on row {} of the input", sources[0])
             }
             ([row], _) => format!("row {row} of the output depends on other rows of the input"),
+            (rows, _) if rows.len() == n => {
+                format!("all {n} rows of the output depend on other rows of the input")
+            }
             (rows, _) => {
                 format!(
                     "{} of {n} rows of the output depend on other rows of the input",
@@ -99,12 +101,9 @@ impl Mixed {
         }
         failure = failure.with_findings(self.findings());
         let sizes = other_sizes(probed)?;
-        for finding in &sizes.differs {
-            failure = failure.fact(
-                "alone",
-                format!("in {}, {}", finding.place().unwrap_or_default(), finding.evidence()),
-            );
-            break;
+        if let Some(finding) = sizes.differs.first() {
+            let place = finding.place().unwrap_or_default();
+            failure = failure.fact("alone", format!("in {place}, {}", finding.evidence()));
         }
         failure = failure.with_findings(sizes.refused);
         Ok(match self.help(probed) {
@@ -200,9 +199,8 @@ fn drawn(columns: &[Column], n: usize) -> String {
             });
         lines.push(format!("{row:>2} {}", marks.collect::<String>()));
     }
-    lines.push(format!(
-        "   x: the output of the row depends on that row of the input, {}",
-        count(n, "row")
-    ));
+    lines.push(
+        "x: the row of the output (down) depends on the row of the input (across)".to_owned(),
+    );
     lines.join("\n")
 }
