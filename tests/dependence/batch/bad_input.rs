@@ -57,6 +57,13 @@ fn rows_that_never_move_are_counted() {
     assert_eq!(report.gradient, GradientProof::Proved { passes: 2, rows: 5 });
 }
 
+/// Drops a column where the first row begins with another number.
+fn trimmed(x: &Tensor) -> Result<Tensor> {
+    let own = normal(1, &[4, 3], DType::F32).get(0)?.get(0)?.to_scalar::<f32>()?;
+    let columns = if x.get(0)?.get(0)?.to_scalar::<f32>()? == own { 3 } else { 2 };
+    x.narrow(1, 0, columns)
+}
+
 #[test]
 fn outputs_and_inputs_of_the_wrong_kind() {
     let x = normal(1, &[4, 3], DType::F32);
@@ -68,6 +75,7 @@ fn outputs_and_inputs_of_the_wrong_kind() {
         (failure(Tensor::tanh, &x.affine(f64::NAN, 0.0).unwrap()), "the input with NaN"),
         (failure(|x| x.matmul(x), &x), "the function returned an error"),
         (failure(|x| x + x.rand_like(0.0, 1.0)?, &x), "two calls on the same input"),
+        (failure(trimmed, &x), "dims [4, 3] on the batch, and f32 of dims [4, 2]"),
     ] {
         assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}");
         assert!(failure.text().contains(says), "{failure}");

@@ -1,4 +1,4 @@
-use std::panic::Location;
+use std::{cell::Cell, panic::Location};
 
 use candle_core::Tensor;
 
@@ -130,6 +130,12 @@ impl BatchIndependent {
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<BatchIndependentReport> {
+        let calls = Cell::new(0);
+        let mut counted = |x: &[Tensor]| {
+            calls.set(calls.get() + 1);
+            f(x)
+        };
+        let f: &mut Function<'_> = &mut counted;
         function::input(x)?;
         if x[0].dims()[0] == 1 {
             return Err(Failure::vacuous("the batch has one row: there is nothing to mix")
@@ -160,7 +166,7 @@ impl BatchIndependent {
                 return Err(mixed.failure(&mut probed)?);
             }
             report.allowed = mixed.findings();
-            report.forwards = CALLS_OF_STEADY + probed.forwards();
+            report.forwards = calls.get();
             return Ok(report);
         }
         if report.unmoved.len() == report.rows {
@@ -172,9 +178,8 @@ impl BatchIndependent {
         report.sizes = sizes.same;
         findings.extend(sizes.refused);
         findings.extend(sizes.differs);
-        report.forwards = CALLS_OF_STEADY + probed.forwards() + 1;
         let (gradient, leaks) = gradient(f, &base, self.seed)?;
-        report.gradient = gradient;
+        (report.gradient, report.forwards) = (gradient, calls.get());
         findings.extend(leaks.iter().map(below_a_bit));
 
         let kept = call::not_allowed(findings.clone(), &self.allowed);
@@ -190,9 +195,6 @@ impl BatchIndependent {
             .with_findings(kept))
     }
 }
-
-/// [`function::steady`] calls twice.
-const CALLS_OF_STEADY: usize = 2;
 
 /// The function gives the same again after all the probes: what was seen is the rows' doing and no state's.
 fn still_the_same(probed: &mut Probed<'_, '_>) -> Result<()> {
