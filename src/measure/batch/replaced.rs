@@ -1,6 +1,6 @@
 //! Which rows of an output notice that rows of the input were replaced.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 
 use super::Function;
 use crate::{
@@ -74,6 +74,17 @@ impl<'p, 'f> Probed<'p, 'f> {
     pub(crate) fn again(&mut self) -> Result<Tensor> {
         let base = self.draws[0].base()?;
         self.call(&base)
+    }
+
+    /// The function once more on the batch itself, with the graph behind it, down to the input where that is of floats.
+    pub(crate) fn with_graph(&mut self) -> Result<Tensor> {
+        let tracked = |member: &Tensor| match member.dtype().is_float() {
+            true => Ok(Var::from_tensor(member)?.into_inner()),
+            false => Ok(member.clone()),
+        };
+        let base = self.base()?;
+        let base = base.iter().map(tracked).collect::<candle_core::Result<Vec<_>>>()?;
+        (self.f)(&base)
     }
 
     /// The batch itself, contiguous.

@@ -3,9 +3,13 @@
 use super::other_sizes::other_sizes;
 use crate::{
     Cause, Failure, Finding, Result,
-    diagnose::mixing::{self, Pattern},
+    diagnose::{
+        engine::{self, Defect},
+        mixing::{self, Pattern},
+    },
     measure::{
         batch::{Column, Noticed, Probed},
+        graph::Graph,
         noise::epsilon,
     },
     verdict::{listed, number},
@@ -26,6 +30,8 @@ pub(super) struct Mixed {
     named: Vec<Named>,
     columns: Vec<Column>,
     pattern: Option<Pattern>,
+    /// An operation of candle that reads another row's numbers by itself.
+    defect: Option<Defect>,
 }
 
 struct Named {
@@ -60,11 +66,16 @@ impl Mixed {
             true => mixing::pattern(probed, &columns, dims).ok().flatten(),
             false => None,
         };
-        Ok(Self { affected, named, columns, pattern })
+        let defect = defect(probed).ok().flatten();
+        Ok(Self { affected, named, columns, pattern, defect })
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
-        self.named.iter().map(Named::finding).collect()
+        let defect = self.defect.iter().map(|defect| {
+            let evidence = format!("{}, tried by itself: {}", defect.operation, defect.what);
+            Finding::confirmed(defect.cause, evidence).advice_is(defect.remedy)
+        });
+        self.named.iter().map(Named::finding).chain(defect).collect()
     }
 
     /// The whole story.
@@ -125,6 +136,10 @@ impl Mixed {
     }
 
     fn help(&self, probed: &Probed<'_, '_>) -> Option<String> {
+        if let Some(defect) = &self.defect {
+            let code = defect.cause.code();
+            return Some(format!("{}; see docs/causes.md#{code}", defect.remedy));
+        }
         if let Some(pattern) = &self.pattern {
             return Some(format!("{}; see docs/causes.md#batch-mixed", pattern.help));
         }
@@ -167,6 +182,13 @@ impl Column {
     fn reaches_others(&self) -> bool {
         self.noticed.iter().enumerate().any(|(row, noticed)| *noticed && row != self.source)
     }
+}
+
+/// candle's own matrix product of a strided tensor takes numbers from another row.
+fn defect(probed: &mut Probed<'_, '_>) -> Result<Option<Defect>> {
+    let graph = Graph::of(&probed.with_graph()?, &[]);
+    let defects = engine::defects(&graph, false)?;
+    Ok(defects.into_iter().find(|defect| defect.cause == Cause::LayoutDependent))
 }
 
 /// What replacing single rows does: all of a small batch, else those that were named and some spread over the batch.
