@@ -132,7 +132,7 @@ fn rows<M: Module + Clone + 'static>(
     n: usize,
 ) -> Result<Group> {
     let x = Seed::new(2).normal("x", [&[n], row].concat(), DType::F32, &Device::Cpu)?;
-    let rounds = if n < 256 { 5 } else { 1 };
+    let rounds = if n < 64 { 5 } else { 1 };
     let mut group = Group { name: format!("{name}, {n} rows"), cases: Vec::new() };
     let (f, at) = (model.clone(), x.clone());
     group.cases.push(Case {
@@ -210,6 +210,8 @@ fn groups() -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     for n in [8, 64, 256] {
         groups.push(rows("MLP 4 x 256", &mlp, &[Mlp::WIDTH], n)?);
+    }
+    for n in [8, 64, 256] {
         let row = [Transformer::LEN, Transformer::WIDTH];
         groups.push(rows("transformer", &transformer, &row, n)?);
     }
