@@ -23,7 +23,8 @@ pub struct BatchIndependentReport {
 
 /// What the backward pass says of the rows of a batch.
 ///
-/// The proof by replacement is the verdict; the gradient adds dependences too small to change a bit.
+/// The proof by replacement is the verdict; the gradient adds dependences that no replaced value happened to show, and those
+/// of the backward pass alone.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum GradientProof {
@@ -44,7 +45,7 @@ pub enum GradientProof {
     NotFloat,
     /// The backward pass returned this error.
     Refused(String),
-    /// The gradient mixes rows, by the doing of this operation of candle alone: its backward pass is wrong.
+    /// The gradient mixes rows, and the backward pass of this operation of candle is wrong by itself: `conv1d` mixes them.
     Engine(String),
     /// Rows are mixed, and that was allowed.
     NotTried,
