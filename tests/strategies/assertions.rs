@@ -61,12 +61,12 @@ fn perturbation_assertions_shrink_too() {
     assert_eq!(failure.cause(), Some(Cause::BatchMixed));
     insta::assert_snapshot!(failure.text(), @"
     assertion `batch_independent` failed
-    2 of 2 rows of the output depend on other rows of the input
+    all 2 rows of the output depend on other rows of the input
 
       matrix   in   0  1
                 0   o  x
                 1   x  o
-                  x: the output of the row depends on that row of the input, 2 rows
+               x: the row of the output (down) depends on the row of the input (across)
       case     the first one drawn, made as small as possible in 3 trials
       made by  strategies::tensor([2, 1]).values(strategies::Values::Constant(0.0)).sample(Seed::new(0))?
 

@@ -184,7 +184,7 @@ fn settings_that_cannot_be_used() {
     insta::assert_snapshot!(failure.headline(), @"the loss is 1.62 before the first step, at its target of 9 already");
 
     let of = |options: Healthy| options.check(&learner, (&x, &y)).unwrap_err();
-    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, gradients_flow, gradients_correct, units_alive, overfits_batch"#);
+    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, deterministic, batch_independent, uses_input, causal, gradients_flow, gradients_correct, units_alive, overfits_batch"#);
     insta::assert_snapshot!(of(Healthy::new().classes(0)).headline(), @"`classes` is 0; allowed: 1 or more");
     let nothing = of(Healthy::new().skip([
         "finite",
@@ -232,10 +232,13 @@ fn healthy_tells_of_every_check() {
     assert_eq!(failure.kind(), FailureKind::Violated);
     insta::assert_snapshot!(text(&failure), @"
     assertion `healthy` failed
-    2 of 6 checks failed
+    2 of 9 checks failed
 
       finite             passed
       labels             a label is no class
+      deterministic      passed
+      batch_independent  passed
+      uses_input         passed
       gradients_flow     passed
       gradients_correct  passed
       units_alive        passed
