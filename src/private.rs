@@ -91,10 +91,10 @@ where
 }
 
 /// A transformation of the input, named after its code.
-pub fn transform<'t, I, F>(_: &I, code: &str, transform: F) -> Transform<'t>
+pub fn transform<'t, X, F>(_: &X, code: &str, transform: F) -> Transform<'t>
 where
-    I: Input,
-    F: FnMut(&I) -> candle_core::Result<I> + 't,
+    X: Inputs,
+    F: FnMut(&X::Input) -> candle_core::Result<X::Input> + 't,
 {
     Transform::of_code(code, transform)
 }

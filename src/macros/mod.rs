@@ -166,12 +166,12 @@ macro_rules! __assert_transformed {
 #[macro_export]
 macro_rules! __of_transformed {
     ($options:ident; $f:expr, $x:expr, [$($t:expr $(=> $o:expr)?,)+] $(, $name:ident = $value:expr)*) => {
-        match $crate::__private::input(&$x) {
-            input => $crate::check::$options::new()$(.$name($value))*.check(
-                $crate::__private::function_of(input, $f),
-                input,
+        match &$x {
+            inputs => $crate::check::$options::new()$(.$name($value))*.check(
+                $crate::__private::function_on(inputs, $f),
+                inputs,
                 [$(
-                    $crate::__private::transform(input, $crate::__private::stringify!($t), $t)
+                    $crate::__private::transform(inputs, $crate::__private::stringify!($t), $t)
                         $(.output($crate::__private::of_output($o)))?
                 ),+],
             ),

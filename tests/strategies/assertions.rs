@@ -14,6 +14,9 @@ fn a_property_of_many_inputs_is_one_line() {
     assert_causal!(|x| x.cumsum(1), &strategies::tensor([1..4, 2..9]), seed = Seed::new(2));
     assert_uses_input!(|x| x.sum(1), strategies::tensor([2..5, 2..5]));
     assert_deterministic!(|x| x.to_dtype(DType::F32), strategies::tokens(9, [2..5, 2..5]));
+    assert_invariant!(|x| x.max(1), strategies::tensor([1..5, 2..9]), |x| x.flip(&[1]));
+    assert_equivariant!(|x| x.tanh(), &strategies::tensor([1..5, 2..9]), |x| x.roll(1, 1));
+    assert_sensitive!(|x| x.sum(1), strategies::tensor([1..5, 2..9]), |x| x + 1.0);
     let pairs = strategies::inputs([strategies::tensor((2..5, 3)), strategies::tensor((2..5, 1))]);
     assert_batch_independent!(|[a, b]| a.broadcast_mul(b), pairs);
 }

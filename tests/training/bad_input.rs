@@ -189,6 +189,10 @@ fn settings_that_cannot_be_used() {
     let nothing = of(Healthy::new().skip([
         "finite",
         "labels",
+        "deterministic",
+        "batch_independent",
+        "uses_input",
+        "causal",
         "gradients_flow",
         "gradients_correct",
         "units_alive",
@@ -259,7 +263,7 @@ fn healthy_tells_of_every_check() {
 
     let inference = Learner::forward_only(|x| m.forward(x));
     let report = Healthy::new().check(&inference, (&x, &y)).unwrap();
-    assert_eq!(report.ran, ["finite"]);
+    assert_eq!(report.ran, ["finite", "deterministic", "batch_independent", "uses_input"]);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use super::{
     transform::{Transforms, listed},
 };
 use crate::{
-    Cause, Input, Result, Seed, Tolerance,
+    Cause, Inputs, Result, Seed, Tolerance,
     check::{call, function},
+    inputs::judged,
 };
 
 /// The output follows a transformation of the input: `f(T(x)) = T'(f(x))`, where `T'` is `T` if nothing else is said.
@@ -106,17 +107,18 @@ impl Equivariant {
     ///
     /// See [`Equivariant`].
     #[track_caller]
-    pub fn check<'t, I: Input>(
+    pub fn check<'t, X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
-        transform: impl Transforms<'t, I>,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
+        transform: impl Transforms<'t, X::Input>,
     ) -> Result<EquivariantReport> {
         call::run("equivariant", Location::caller(), || {
             let mut f = function::erased("the function", f);
-            let transforms = listed(transform, "the transformation")?;
-            let seen =
-                Symmetry::Equivariant.judge(&mut f, x.members(), transforms, &self.options)?;
+            let mut transforms = listed(transform, "the transformation")?;
+            let seen = judged(x, &mut |x| {
+                Symmetry::Equivariant.judge(&mut f, x, &mut transforms, &self.options)
+            })?;
             Ok(EquivariantReport {
                 transformations: seen.transformations,
                 exact: seen.exact,

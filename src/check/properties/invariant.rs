@@ -7,8 +7,9 @@ use super::{
     transform::{Transforms, listed},
 };
 use crate::{
-    Cause, Input, Result, Seed, Tolerance,
+    Cause, Inputs, Result, Seed, Tolerance,
     check::{call, function},
+    inputs::judged,
 };
 
 /// The output stays as it is when the input is transformed: `f(T(x)) = f(x)`.
@@ -101,16 +102,18 @@ impl Invariant {
     ///
     /// See [`Invariant`].
     #[track_caller]
-    pub fn check<'t, I: Input>(
+    pub fn check<'t, X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
-        transform: impl Transforms<'t, I>,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
+        transform: impl Transforms<'t, X::Input>,
     ) -> Result<InvariantReport> {
         call::run("invariant", Location::caller(), || {
             let mut f = function::erased("the function", f);
-            let transforms = listed(transform, "the transformation")?;
-            let seen = Symmetry::Invariant.judge(&mut f, x.members(), transforms, &self.options)?;
+            let mut transforms = listed(transform, "the transformation")?;
+            let seen = judged(x, &mut |x| {
+                Symmetry::Invariant.judge(&mut f, x, &mut transforms, &self.options)
+            })?;
             Ok(InvariantReport {
                 transformations: seen.transformations,
                 exact: seen.exact,

@@ -8,12 +8,13 @@ use super::{
     transform::{Transform, Transforms, listed},
 };
 use crate::{
-    Cause, Failure, Finding, Input, Result,
+    Cause, Failure, Finding, Inputs, Result,
     check::{
         call::{self, not_allowed},
         function::{self, Function, dims_of},
         tensors::kind_of,
     },
+    inputs::judged,
     measure::{compare::Bounds, noise::Noise, values::same_bits},
     verdict::{all, count, listed as names_listed, number},
 };
@@ -134,21 +135,19 @@ impl Sensitive {
     ///
     /// See [`Sensitive`].
     #[track_caller]
-    pub fn check<'t, I: Input>(
+    pub fn check<'t, X: Inputs>(
         &self,
-        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
-        x: &I,
-        perturbation: impl Transforms<'t, I>,
+        f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
+        x: &X,
+        perturbation: impl Transforms<'t, X::Input>,
     ) -> Result<SensitiveReport> {
         call::run("sensitive", Location::caller(), || {
             if let Some(change) = self.at_least.filter(|change| change.is_nan() || *change < 0.0) {
                 return Err(Failure::bad_argument("at_least", change, "0 or more"));
             }
-            self.judge(
-                &mut function::erased("the function", f),
-                x.members(),
-                listed(perturbation, "the perturbation")?,
-            )
+            let mut f = function::erased("the function", f);
+            let mut perturbations = listed(perturbation, "the perturbation")?;
+            judged(x, &mut |x| self.judge(&mut f, x, &mut perturbations))
         })
     }
 
@@ -156,14 +155,14 @@ impl Sensitive {
         &self,
         f: &mut Function<'_>,
         x: &[Tensor],
-        perturbations: Vec<Transform<'_>>,
+        perturbations: &mut [Transform<'_>],
     ) -> Result<SensitiveReport> {
         function::values(x)?;
         let base = function::steady(f, x)?;
         let mut noise = None;
         let mut least: Option<SensitiveReport> = None;
         let all = perturbations.len();
-        for mut perturbation in perturbations {
+        for perturbation in perturbations {
             if perturbation.has_output() {
                 return Err(Failure::bad_argument(
                     "perturbation",
@@ -171,7 +170,7 @@ impl Sensitive {
                     "one of the input",
                 ));
             }
-            let report = self.judge_one(f, x, &base, &mut perturbation, &mut noise)?;
+            let report = self.judge_one(f, x, &base, perturbation, &mut noise)?;
             if least.as_ref().is_none_or(|least| report.elements_moved < least.elements_moved) {
                 least = Some(report);
             }

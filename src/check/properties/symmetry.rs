@@ -89,7 +89,7 @@ impl Symmetry {
         self,
         f: &mut Function<'_>,
         x: &[Tensor],
-        transforms: Vec<Transform<'_>>,
+        transforms: &mut [Transform<'_>],
         options: &Options,
     ) -> Result<Seen> {
         if let Some(tolerance) = &options.tolerance {
@@ -99,8 +99,8 @@ impl Symmetry {
         let base = function::steady(f, x)?;
         let mut seen =
             Seen { transformations: 0, exact: 0, difference: 0.0, allowed: Allowed::nothing() };
-        for mut transform in transforms {
-            self.judge_one(f, x, &base, &mut transform, options, &mut seen)?;
+        for transform in transforms {
+            self.judge_one(f, x, &base, transform, options, &mut seen)?;
         }
         refuse_blind("the function", f, x, &base, &seen.allowed, options.seed)?;
         Ok(seen)
