@@ -107,11 +107,14 @@ fn cosine(seed: Seed, buggy: bool) -> Result<Subject> {
     Ok(Subject::new(learner, (x.broadcast_mul(&there.unsqueeze(1)?)?, y)))
 }
 
-/// Sparse attention to eight learned slots, whose entropy is a part of the loss.
+/// Half of the slots fire for a row: enough of them to tell the rows of a batch apart.
+const SLOTS: usize = 24;
+
+/// Sparse attention to learned slots, whose entropy is a part of the loss.
 fn entropy(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let scores = Mlp::new(&[6, 24, 8], Tensor::tanh, vb.pp("scores"))?;
-    let slots = linear(8, 16, vb.pp("slots"))?;
+    let scores = Mlp::new(&[6, 24, SLOTS], Tensor::tanh, vb.pp("scores"))?;
+    let slots = linear(SLOTS, 16, vb.pp("slots"))?;
     let head = linear(16, 4, vb.pp("head"))?;
     let forward = move |x: &Tensor| {
         let fires = scores.forward(x)?.relu()?;
@@ -119,7 +122,7 @@ fn entropy(seed: Seed, buggy: bool) -> Result<Subject> {
         Tensor::cat(&[&head.forward(&slots.forward(&shares)?.silu()?)?, &shares], 1)
     };
     let loss = move |output: &Tensor, y: &Tensor| {
-        let p = output.narrow(1, 4, 8)?.contiguous()?;
+        let p = output.narrow(1, 4, SLOTS)?.contiguous()?;
         let terms = match buggy {
             true => p.gt(0f32)?.where_cond(&(&p * p.log()?)?, &p.zeros_like()?)?,
             false => (&p * (&p + 1e-6)?.log()?)?,
