@@ -128,7 +128,7 @@ macro_rules! assert_gradients_correct {
 /// # let (l1, l2) = (candle_nn::linear(4, 16, vb.pp("l1"))?, candle_nn::linear(16, 3, vb.pp("l2"))?);
 /// # let x = Seed::new(1).normal("x", (256, 4), DType::F32, &Device::Cpu)?;
 /// # let y = Seed::new(1).tokens("y", 3, 256, &Device::Cpu)?;
-/// let learner = Learner::new(&vars, |x| {
+/// let learner = Learner::new(&vars, |x: &Tensor| {
 ///     l2.forward(&l1.forward(&((x.abs()? + 1.0)? * 1e3)?)?.tanh()?)
 /// }, loss::cross_entropy);
 /// assert_units_alive!(learner, (&x, &y));
