@@ -1,5 +1,7 @@
 //! A function under test and its input: what every check of one asks before its own question.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use candle_core::Tensor;
 
 use crate::{
@@ -34,8 +36,21 @@ pub(crate) fn with_graph<'f, I: Input>(
     move |members| {
         let input = I::from_members(members)
             .ok_or_else(|| Failure::not_run("the input lost one of its tensors"))?;
-        f(&input).map_err(|e| Failure::from_candle(what, e))
+        guarded(what, || f(&input).map_err(|e| Failure::from_candle(what, e)))
     }
+}
+
+/// A panic under a call is an error of the call: probes have sizes and values that the caller's own input has not, and
+/// candle panics on some of them (`chunk` into no parts, integers that overflow).
+pub(crate) fn guarded(what: &str, call: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => (*text).to_owned(),
+            (_, Some(text)) => text.clone(),
+            _ => "without a message".to_owned(),
+        };
+        Err(Failure::not_run(format!("{what} panicked")).fact("panic", message))
+    })
 }
 
 /// Every member of the input has rows, as many as the others, values that can be read, and no NaN.
@@ -238,6 +253,15 @@ mod tests {
                      docs/causes.md#not-finite
         ");
         input(&[Tensor::new(&[0.0, f32::NEG_INFINITY], CPU)?])
+    }
+
+    #[test]
+    fn a_panic_under_a_call_is_an_error_of_the_call() -> Result<()> {
+        let x = Tensor::new(&[1u32, 2], CPU)?;
+        let mut f = erased("the function", |x: &Tensor| x.neg());
+        let text = text(f(std::slice::from_ref(&x)));
+        assert!(text.starts_with("the function panicked\n\n  panic"), "{text}");
+        Ok(())
     }
 
     #[test]

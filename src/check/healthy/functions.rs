@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::{
     Cause, Failure, FailureKind, Learner, Result,
-    check::{BatchIndependent, Causal, Deterministic, UsesInput},
+    check::{BatchIndependent, Causal, Deterministic, UsesInput, function::guarded},
     learner::is_running_statistic,
     variables::{RestoreOnDrop, Snapshot},
 };
@@ -28,7 +28,7 @@ impl<'f, 'a> Functions<'f, 'a> {
     }
 
     fn forward(&self, input: &[Tensor]) -> Result<Tensor> {
-        self.learner.output(input, false)
+        guarded("the forward closure", || self.learner.output(input, false))
     }
 
     /// Active dropout in a closure without modes is one of training.
@@ -42,13 +42,15 @@ impl<'f, 'a> Functions<'f, 'a> {
         })
     }
 
-    /// Batch norm in a closure without modes may be in training mode, where it mixes rows by design.
+    /// Batch norm in a closure without modes may be in training mode, where it mixes rows by design. A model may be made
+    /// for the very batch it trains on, so that other sizes are not asked for.
     pub(super) fn batch_independent(&self) -> Option<Result<()>> {
         let names = self.learner.variables().iter().map(|(name, _)| name);
         if !self.learner.has_modes() && names.into_iter().any(|name| is_running_statistic(name)) {
             return None;
         }
-        let options = self.allowed.iter().fold(BatchIndependent::new(), |o, cause| o.allow(*cause));
+        let options = BatchIndependent::new().allow(Cause::BatchSizeFixed);
+        let options = self.allowed.iter().fold(options, |o, cause| o.allow(*cause));
         applicable(options.run(&mut |x| self.forward(x), self.input).map(drop))
     }
 
