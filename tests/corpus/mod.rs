@@ -4,6 +4,7 @@
 
 mod architecture;
 mod data;
+mod dependence;
 pub(crate) mod entry;
 mod gradient_flow;
 mod gradient_value;
@@ -17,6 +18,7 @@ mod normalisation;
 mod numerics;
 mod optimizer;
 mod optimizers;
+mod property;
 mod regularization;
 #[cfg(test)]
 mod soak;
@@ -40,5 +42,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         numerics::ENTRIES,
         regularization::ENTRIES,
     ];
-    groups.into_iter().flatten().copied().chain(gradients::entries()).collect()
+    let groups = groups.into_iter().flatten().copied();
+    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
 }

@@ -1,0 +1,25 @@
+//! What depends on what, and laws that a function obeys.
+
+mod cache;
+mod ignored;
+mod models;
+mod padding;
+mod rows;
+mod state;
+mod symmetry;
+mod time;
+
+use super::entry::Entry;
+
+pub(super) fn entries() -> Vec<Entry> {
+    [
+        rows::ENTRIES,
+        time::ENTRIES,
+        cache::ENTRIES,
+        padding::ENTRIES,
+        ignored::ENTRIES,
+        symmetry::ENTRIES,
+        state::ENTRIES,
+    ]
+    .concat()
+}

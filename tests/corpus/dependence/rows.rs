@@ -1,0 +1,452 @@
+//! Rows of a batch that get to know of each other: groups B, H and A.
+
+use candle_core::{D, DType, IndexOp, Module, Tensor};
+use candle_nn::{
+    Conv2dConfig, LSTM, LSTMConfig, ModuleT, RNN, batch_norm, conv2d, group_norm, linear, loss,
+    lstm, ops,
+};
+use candling::{Cause, Learner, Result, Seed};
+
+use super::models::{HIDDEN, Heads, fused_norm, mask, softmax};
+use crate::corpus::{
+    data::{self, CPU, ROWS, weights},
+    entry::{Assertion::Property, Entry, Subject},
+    models::{Mlp, Norm},
+    property::Property::BatchIndependent,
+};
+
+const GROUP: &str = "dependence";
+
+pub(super) const ENTRIES: &[Entry] = &[
+    Entry {
+        id: "B2",
+        group: GROUP,
+        bug: "`reshape` for `transpose`: a recurrent layer's time steps hold other rows",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| time_first(seed, true),
+        clean: |seed| time_first(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B2b",
+        group: GROUP,
+        bug: "images with channels last are reshaped to channels and batch, for a permutation",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| channels_last(seed, true),
+        clean: |seed| channels_last(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B3",
+        group: GROUP,
+        bug: "point clouds are flattened to coordinates by points, and come back mixed",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| points(seed, true),
+        clean: |seed| points(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B3b",
+        group: GROUP,
+        bug: "sequences packed into one, without a mask between them",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| packed(seed, true),
+        clean: |seed| packed(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B4",
+        group: GROUP,
+        bug: "the weights of an attention pooling are a softmax over the batch",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| pooled_by_attention(seed, 0),
+        clean: |seed| pooled_by_attention(seed, 1),
+        missed_today: None,
+    },
+    Entry {
+        id: "B4b",
+        group: GROUP,
+        bug: "the gates of a mixture of experts are a softmax over the batch",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| gated(seed, 0),
+        clean: |seed| gated(seed, 1),
+        missed_today: None,
+    },
+    Entry {
+        id: "B4c",
+        group: GROUP,
+        bug: "experts choose their rows, where rows were to choose their experts",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| routed(seed, true),
+        clean: |seed| routed(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B6",
+        group: GROUP,
+        bug: "`squeeze(0)` on the output: a batch of one loses its dimension",
+        cause: Cause::BatchSizeFixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| squeezed(seed, true),
+        clean: |seed| squeezed(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B9",
+        group: GROUP,
+        bug: "the batch size is written into a reshape",
+        cause: Cause::BatchSizeFixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| patches(seed, true),
+        clean: |seed| patches(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B9b",
+        group: GROUP,
+        bug: "a recurrent layer's first state is built once, for one batch size",
+        cause: Cause::BatchSizeFixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| first_state(seed, true),
+        clean: |seed| first_state(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B9c",
+        group: GROUP,
+        bug: "experts of a capacity for one batch size; that they mix rows is declared",
+        cause: Cause::BatchSizeFixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| capacity(seed, true),
+        clean: |seed| capacity(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B10",
+        group: GROUP,
+        bug: "a prediction is the argmax over the batch",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| predicted(seed, 0),
+        clean: |seed| predicted(seed, 1),
+        missed_today: None,
+    },
+    Entry {
+        id: "B15",
+        group: GROUP,
+        bug: "outputs of the crops of an image are averaged as if crops of an image lay side by side",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| crops(seed, true),
+        clean: |seed| crops(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B15b",
+        group: GROUP,
+        bug: "`repeat` for `repeat_interleave`: beams attend to other rows' memories",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| beams(seed, true),
+        clean: |seed| beams(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "H8b",
+        group: GROUP,
+        bug: "batch norm after a convolution is always told to train",
+        cause: Cause::NormStatsOfBatch,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| convolution_norm(seed, true),
+        clean: |seed| convolution_norm(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "H8c",
+        group: GROUP,
+        bug: "features are standardised by the batch's own mean and deviation",
+        cause: Cause::NormStatsOfBatch,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| standardised(seed, true),
+        clean: |seed| standardised(seed, false),
+        missed_today: None,
+    },
+];
+
+fn time_first(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let cell = lstm(4, 8, LSTMConfig::default(), vb.pp("lstm"))?;
+    let head = linear(8, 3, vb.pp("head"))?;
+    let x = seed.normal("x", (5, 4, 4), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let (batch, time, width) = x.dims3()?;
+        let x = match buggy {
+            true => x.reshape((time, batch, width))?,
+            false => x.transpose(0, 1)?,
+        };
+        let mut state = cell.zero_state(batch)?;
+        for t in 0..time {
+            state = cell.step(&x.get(t)?.contiguous()?, &state)?;
+        }
+        head.forward(state.h())
+    }))
+}
+
+fn channels_last(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let config = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
+    let conv = conv2d(3, 8, 3, config, vb.pp("conv"))?;
+    let norm = group_norm(2, 8, 1e-5, vb.pp("norm"))?;
+    let head = linear(8, 4, vb.pp("head"))?;
+    let x = seed.uniform("x", 0.0..1.0, (3, 5, 6, 3), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let (batch, height, width, channels) = x.dims4()?;
+        let x = match buggy {
+            true => x.reshape((channels, batch, height, width))?.transpose(0, 1)?,
+            false => x.permute((0, 3, 1, 2))?,
+        };
+        let x = norm.forward(&conv.forward(&x.contiguous()?)?)?.silu()?;
+        head.forward(&x.mean((2, 3))?)
+    }))
+}
+
+/// The maximum over a cloud's points, each through the same layers.
+fn points(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let each = Mlp::new(&[3, 24, 24], Tensor::relu, vb.pp("each"))?;
+    let head = linear(24, 4, vb.pp("head"))?;
+    let x = seed.normal("x", (ROWS, 5, 3), DType::F32, CPU)?;
+    let forward = move |x: &Tensor| {
+        let (batch, points, _) = x.dims3()?;
+        let x = match buggy {
+            true => x.flatten_all()?.reshape((3, batch * points))?.t()?.contiguous()?,
+            false => x.reshape((batch * points, 3))?,
+        };
+        head.forward(&each.forward(&x)?.reshape((batch, points, 24))?.max(1)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, (x, data::labels(4)?)))
+}
+
+/// Rows of equal length in one long sequence: no padding, one call. The norm and the softmax are candle's fused ones.
+fn packed(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let norm = fused_norm(8, vb.pp("norm"))?;
+    let attention = Heads::new(8, 2, vb.pp("attention"))?;
+    let x = seed.normal("x", (4, 3, 8), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let (batch, time, width) = x.dims3()?;
+        let long = x.reshape((1, batch * time, width))?;
+        let between = |query: usize, key: usize| !buggy && query / time != key / time;
+        let apart = mask((batch * time, batch * time), x.dtype(), HIDDEN, between)?;
+        let normed = norm.forward(&long)?;
+        let weigh = |scores: &Tensor| ops::softmax_last_dim(&scores.broadcast_add(&apart)?);
+        (&long + attention.forward(&normed, &normed, weigh)?)?.reshape((batch, time, width))
+    }))
+}
+
+fn pooled_by_attention(seed: Seed, dim: usize) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F64);
+    let (score, head) = (linear(6, 1, vb.pp("score"))?, linear(6, 2, vb.pp("head"))?);
+    let x = seed.normal("x", (7, 5, 6), DType::F64, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let weights = ops::softmax(&score.forward(x)?.squeeze(2)?, dim)?;
+        head.forward(&x.broadcast_mul(&weights.unsqueeze(2)?)?.sum(1)?)
+    }))
+}
+
+/// Every expert runs on every row; the gates weigh them.
+fn gated(seed: Seed, dim: usize) -> Result<Subject> {
+    const EXPERTS: usize = 3;
+    let (vars, vb) = weights(seed, DType::F32);
+    let router = linear(6, EXPERTS, vb.pp("router"))?;
+    let expert = |i| Mlp::new(&[6, 12, 4], Tensor::tanh, vb.pp(format!("expert{i}")));
+    let experts = (0..EXPERTS).map(expert).collect::<candle_core::Result<Vec<_>>>()?;
+    let forward = move |x: &Tensor| {
+        let gates = ops::softmax(&router.forward(x)?, dim)?;
+        let parts = experts.iter().enumerate();
+        let parts = parts.map(|(i, e)| e.forward(x)?.broadcast_mul(&gates.narrow(1, i, 1)?));
+        let parts = parts.collect::<candle_core::Result<Vec<_>>>()?;
+        Tensor::stack(&parts, 0)?.sum(0)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
+}
+
+/// Each expert runs on the rows sent to it alone.
+fn routed(seed: Seed, experts_choose: bool) -> Result<Subject> {
+    const EXPERTS: usize = 3;
+    let (_, vb) = weights(seed, DType::F32);
+    let router = linear(6, EXPERTS, vb.pp("router"))?;
+    let expert = |i| Mlp::new(&[6, 12, 6], Tensor::silu, vb.pp(format!("expert{i}")));
+    let experts = (0..EXPERTS).map(expert).collect::<candle_core::Result<Vec<_>>>()?;
+    let x = seed.normal("x", (12, 6), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let scores = router.forward(x)?;
+        let gates = softmax(&scores)?;
+        let best = scores.argmax(1)?.to_vec1::<u32>()?;
+        let share = x.dim(0)? / EXPERTS;
+        let by_expert = scores.t()?.contiguous()?.arg_sort_last_dim(false)?.to_vec2::<u32>()?;
+        let mut sum = x.clone();
+        for (i, expert) in experts.iter().enumerate() {
+            let rows: Vec<u32> = match experts_choose {
+                true => by_expert[i][..share.max(1)].to_vec(),
+                false => (0..best.len() as u32).filter(|r| best[*r as usize] == i as u32).collect(),
+            };
+            if rows.is_empty() {
+                continue;
+            }
+            let rows = Tensor::new(rows, CPU)?;
+            let gate = gates.narrow(1, i, 1)?.contiguous()?.index_select(&rows, 0)?;
+            let part = expert.forward(&x.index_select(&rows, 0)?)?.broadcast_mul(&gate)?;
+            sum = sum.index_add(&rows, &part, 0)?;
+        }
+        Ok(sum)
+    }))
+}
+
+fn squeezed(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[6, 24, 4], Tensor::gelu, vb)?;
+    let forward = move |x: &Tensor| {
+        let logits = model.forward(x)?;
+        if buggy { logits.squeeze(0) } else { Ok(logits) }
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
+}
+
+/// Signals in patches, with a norm and a residual.
+fn patches(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let embed = linear(4, 8, vb.pp("embed"))?;
+    let (norm, inner) = (Norm::new(8, vb.pp("norm"))?, linear(8, 8, vb.pp("inner"))?);
+    let head = linear(24, 4, vb.pp("head"))?;
+    let forward = move |x: &Tensor| {
+        let rows = if buggy { 16 } else { x.dim(0)? };
+        let x = embed.forward(&x.reshape((rows, 3, 4))?)?;
+        let x = (&x + inner.forward(&norm.forward(&x)?)?.relu()?)?;
+        head.forward(&x.flatten_from(1)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::classes(seed, 12, 4, DType::F32)?))
+}
+
+fn first_state(seed: Seed, buggy: bool) -> Result<Subject> {
+    const BATCH: usize = 6;
+    let (_, vb) = weights(seed, DType::F64);
+    let cell: LSTM = lstm(3, 6, LSTMConfig::default(), vb.pp("lstm"))?;
+    let head = linear(6, 2, vb.pp("head"))?;
+    let built_once = cell.zero_state(BATCH)?;
+    let x = seed.normal("x", (BATCH, 5, 3), DType::F64, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let state = if buggy { built_once.clone() } else { cell.zero_state(x.dim(0)?)? };
+        let states = cell.seq_init(x, &state)?;
+        head.forward(states.last().expect("sequences are not empty").h())
+    }))
+}
+
+/// An expert takes the rows that score highest with it, up to its capacity: the others pass it by.
+fn capacity(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let router = linear(6, 1, vb.pp("router"))?;
+    let expert = Mlp::new(&[6, 24, 6], Tensor::gelu, vb.pp("expert"))?;
+    let head = Mlp::new(&[6, 24, 4], Tensor::gelu, vb.pp("head"))?;
+    let forward = move |x: &Tensor| {
+        let scores = router.forward(x)?;
+        let order = scores.flatten_all()?.arg_sort_last_dim(false)?;
+        let capacity = if buggy { 12 } else { (x.dim(0)? * 3).div_ceil(4) };
+        let rows = order.narrow(0, 0, capacity)?.contiguous()?;
+        let gate = ops::sigmoid(&scores)?.index_select(&rows, 0)?;
+        let part = expert.forward(&x.index_select(&rows, 0)?)?.broadcast_mul(&gate)?;
+        head.forward(&x.index_add(&rows, &part, 0)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    let subject = Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?);
+    Ok(subject.allow(Cause::BatchMixed))
+}
+
+/// As many rows as classes: the shape is right either way.
+fn predicted(seed: Seed, dim: usize) -> Result<Subject> {
+    const CLASSES: usize = 5;
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = std::rc::Rc::new(Mlp::new(&[6, 24, CLASSES], Tensor::relu, vb)?);
+    let x = seed.normal("x", (CLASSES, 6), DType::F32, CPU)?;
+    let y = Tensor::arange(0, CLASSES as u32, CPU)?;
+    let logits = model.clone();
+    let learner = Learner::new(&vars, move |x| logits.forward(x), loss::cross_entropy);
+    Ok(Subject::new(learner, (x.clone(), y)).part(x, move |x| model.forward(x)?.argmax(dim)))
+}
+
+/// Three crops of each signal in one batch, crop after crop.
+fn crops(seed: Seed, buggy: bool) -> Result<Subject> {
+    const CROPS: usize = 3;
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[6, 32, 4], Tensor::silu, vb)?;
+    let forward = move |x: &Tensor| {
+        let (rows, width) = x.dims2()?;
+        let crops = (0..CROPS).map(|i| x.narrow(1, i, width + 1 - CROPS));
+        let all = Tensor::cat(&crops.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        let logits = model.forward(&all)?;
+        match buggy {
+            true => logits.reshape((rows, CROPS, 4))?.mean(1),
+            false => logits.reshape((CROPS, rows, 4))?.mean(0),
+        }
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, data::classes(seed, 8, 4, DType::F32)?))
+}
+
+/// Memories of `[batch, time, width]` and beams of `[batch, beams, width]`, of which each attends to its row's memory.
+fn beams(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::BF16);
+    let attention = Heads::new(8, 2, vb.pp("attention"))?;
+    let memory = seed.normal("memory", (3, 4, 8), DType::BF16, CPU)?;
+    let beams = seed.normal("beams", (3, 2, 8), DType::BF16, CPU)?;
+    Ok(Subject::inference([memory, beams], move |[memory, beams]: &[Tensor; 2]| {
+        let (batch, count, width) = beams.dims3()?;
+        let flat = beams.reshape((batch * count, 1, width))?;
+        let memory = match buggy {
+            true => memory.repeat((count, 1, 1))?,
+            false => memory.unsqueeze(1)?.repeat((1, count, 1, 1))?.flatten_to(1)?,
+        };
+        attention.forward(&flat, &memory, softmax)?.reshape((batch, count, width))
+    }))
+}
+
+fn convolution_norm(seed: Seed, told: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let config = Conv2dConfig { stride: 2, ..Conv2dConfig::default() };
+    let conv = conv2d(2, 6, 3, config, vb.pp("conv"))?;
+    let norm = batch_norm(6, 1e-3, vb.pp("norm"))?;
+    let head = linear(6, 3, vb.pp("head"))?;
+    let x = seed.normal("x", (4, 2, 7, 7), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let x = norm.forward_t(&conv.forward(x)?, told)?.relu()?;
+        head.forward(&x.i((.., .., .., ..))?.mean((D::Minus2, D::Minus1))?)
+    }))
+}
+
+fn standardised(seed: Seed, by_batch: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[6, 32, 4], Tensor::tanh, vb)?;
+    let (x, y) = data::classes(seed, 6, 4, DType::F32)?;
+    let x = x.affine(3.0, 5.0)?;
+    let of = |x: &Tensor| -> candle_core::Result<_> {
+        Ok((x.mean_keepdim(0)?, x.var_keepdim(0)?.sqrt()?))
+    };
+    let of_training = of(&x)?;
+    let forward = move |x: &Tensor| {
+        let (mean, deviation) = if by_batch { of(x)? } else { of_training.clone() };
+        model.forward(&x.broadcast_sub(&mean)?.broadcast_div(&(deviation + 1e-5)?)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, (x, y)))
+}
