@@ -1,6 +1,8 @@
 //! How many bugs the assertions catch and name, and how often they cry wolf.
 //!
-//! `cargo run --release --example scoreboard -- [--seeds N] [--failures] [--json]`
+//! `cargo run --release --example scoreboard -- [--seeds N] [--only NAMES] [--failures] [--json]`
+//!
+//! `--only F2,C7g` runs the entries of these ids; groups (`architecture`) and assertions (`GradientsFlow`) are names, too.
 
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
@@ -24,6 +26,16 @@ struct Options {
     seeds: u64,
     json: bool,
     failures: bool,
+    /// The ids, groups or assertions of the entries to run; all of them where none is named.
+    only: Vec<String>,
+}
+
+impl Options {
+    fn runs(&self, entry: &Entry) -> bool {
+        let assertion = format!("{:?}", entry.assertion);
+        let names = [entry.id, entry.group, assertion.as_str()];
+        self.only.is_empty() || self.only.iter().any(|only| names.contains(&only.as_str()))
+    }
 }
 
 /// What the verdicts on one entry come to.
@@ -35,6 +47,8 @@ struct Score {
     causes: Vec<Option<Cause>>,
     clean_runs: usize,
     false_alarms: usize,
+    /// Buggy halves in which a gradient that was cut is taken for an unused variable, or the other way round.
+    confused: usize,
     /// Failures worth reading: false alarms, and buggy halves that were missed or misnamed.
     texts: Vec<String>,
 }
@@ -98,14 +112,21 @@ fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(wrong) => {
-            print(&format!("{wrong}\nusage: scoreboard [--seeds N] [--failures] [--json]"));
+            print(&format!(
+                "{wrong}\nusage: scoreboard [--seeds N] [--only NAMES] [--failures] [--json]"
+            ));
             return ExitCode::FAILURE;
         }
     };
     // SAFETY: no other thread runs yet.
     // candle's thread pool costs three times what these small products do; entries are what runs side by side.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
-    let entries = corpus::entries();
+    let mut entries = corpus::entries();
+    entries.retain(|entry| options.runs(entry));
+    if entries.is_empty() {
+        print(&format!("no entry is named {}", options.only.join(",")));
+        return ExitCode::FAILURE;
+    }
     let scores = score_all(&entries, options.seeds);
     print(&match options.json {
         true => json(&entries, &scores),
@@ -120,11 +141,15 @@ fn print(text: &str) {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seeds: 30, json: false, failures: false };
+    let mut options = Options { seeds: 30, json: false, failures: false, only: Vec::new() };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => options.json = true,
             "--failures" => options.failures = true,
+            "--only" => {
+                let names = args.next().unwrap_or_default();
+                options.only = names.split(',').map(str::to_owned).collect();
+            }
             "--seeds" => {
                 let value = args.next().unwrap_or_default();
                 options.seeds = match value.parse() {
@@ -168,6 +193,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.caught &= verdict.is_caught();
         score.named &= named;
         score.causes.push(verdict.cause());
+        score.confused += usize::from(verdict.confuses(entry.cause));
         if !named {
             score.texts.push(format!("buggy, seed {seed}: {}", verdict.text()));
         }
@@ -235,6 +261,14 @@ fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
     lines.push(format!("{:15} {}", "total", Total::of(scores.iter().map(|[own, _]| own)).line()));
     let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
     lines.push(format!("{:15} {}", "by healthy", healthy.line()));
+    let confused: Vec<&str> = (entries.iter().zip(scores))
+        .filter(|(_, both)| both.iter().any(|score| score.confused > 0))
+        .map(|(entry, _)| entry.id)
+        .collect();
+    lines.push(match confused.is_empty() {
+        true => "cut and unused are never confused".to_owned(),
+        false => format!("cut and unused are confused in {}", confused.join(", ")),
+    });
     lines.extend(missed(entries, scores));
     lines.join("\n")
 }

@@ -55,7 +55,7 @@ pub(super) fn findings(case: &Case<'_, '_>) -> Result<Vec<Finding>> {
     } else if broken.output {
         let origin = origin(case)?;
         let made = origin.as_ref().and_then(|origin| origin.operation);
-        let made = made.map_or(String::new(), |o| format!(", it begins in the result of a `{o}`"));
+        let made = made.map_or(String::new(), |o| format!(", it begins in the result of `{o}`"));
         found.push(
             Finding::confirmed(
                 Cause::NotFinite,

@@ -113,7 +113,8 @@ impl<'s, 'a> Still<'s, 'a> {
             kept.push((var, own));
         }
         let there = self.evaluate();
-        for (var, own) in kept {
+        // The last first: a tied variable is there under two names, and was moved twice.
+        for (var, own) in kept.into_iter().rev() {
             var.set(&own)?;
         }
         let effect = self.compared(&there?)?;

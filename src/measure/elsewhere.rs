@@ -1,5 +1,7 @@
 //! Whether a variable that one batch leaves alone matters on another.
 
+use std::collections::BTreeSet;
+
 use candle_core::{DType, Tensor, Var};
 
 use super::{
@@ -24,10 +26,22 @@ const ROWS: usize = 256;
 
 /// What else than the variable may differ from what it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Vary {
-    Inputs,
-    /// And, on every other batch, the variables: a router then chooses otherwise, and a gate that is shut opens.
+pub(crate) enum Vary<'v> {
+    /// The inputs, within their own spread, and on every other batch the variables of these names. Those that training
+    /// moves are a fair choice: what matters after such a move may come to matter in a training. A router then chooses
+    /// otherwise; a gate whose own gradient is zero stays shut.
+    InputsAnd(&'v BTreeSet<String>),
+    /// The inputs, also far beyond their spread, and on every other batch all variables: a gate that is shut opens.
     InputsAndVariables,
+}
+
+impl Vary<'_> {
+    fn moves(self, name: &str) -> bool {
+        match self {
+            Self::InputsAnd(names) => names.contains(name),
+            Self::InputsAndVariables => true,
+        }
+    }
 }
 
 /// An effect below so many times what nudging every variable does is rounding.
@@ -43,7 +57,7 @@ pub(crate) fn is_used(
     batch: &Batch,
     name: &str,
     var: &Var,
-    vary: Vary,
+    vary: Vary<'_>,
 ) -> Result<(Option<Used>, usize)> {
     let (mut tried, mut refused) = (0, 0);
     if batch.input().is_empty() {
@@ -72,12 +86,13 @@ fn look(
     name: &str,
     var: &Var,
     seed: Seed,
-    vary: Vary,
+    vary: Vary<'_>,
 ) -> Result<Option<Option<Used>>> {
     let input = batch.input().iter().map(|input| other(input, seed, vary));
     let other = batch.with_input(input.collect::<Result<Vec<_>>>()?);
-    if vary == Vary::InputsAndVariables && seed.value() % 2 == 1 {
-        for (of, other) in learner.trainable().filter(|(_, other)| other.id() != var.id()) {
+    if seed.value() % 2 == 1 {
+        let others = learner.trainable().filter(|(_, other)| other.id() != var.id());
+        for (of, other) in others.filter(|(of, _)| vary.moves(of)) {
             let size = norm(other.as_tensor())? / (other.elem_count().max(1) as f64).sqrt();
             let step = seed.normal(of, other.shape(), other.dtype(), other.device())?;
             other.set(&(other.as_tensor() + (step * size.max(0.01))?)?)?;
@@ -95,7 +110,7 @@ fn look(
     Ok(Some(Some(Used { arrives })))
 }
 
-fn other(input: &Tensor, seed: Seed, vary: Vary) -> Result<Tensor> {
+fn other(input: &Tensor, seed: Seed, vary: Vary<'_>) -> Result<Tensor> {
     let input = longer(input)?;
     let values = to_f64_vec(&input)?;
     let Some((low, high)) = extent(&values) else { return Ok(input) };
@@ -111,7 +126,7 @@ fn other(input: &Tensor, seed: Seed, vary: Vary) -> Result<Tensor> {
     let spread = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
     // Wider inputs reach other experts, and wake units that are dead.
     let wider = match vary {
-        Vary::Inputs => 1.0,
+        Vary::InputsAnd(_) => 1.0,
         Vary::InputsAndVariables => [1.0, 3.0, 10.0][(seed.value() % 3) as usize],
     };
     let noise = seed.normal("input", shape, input.dtype(), device)?;

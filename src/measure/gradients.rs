@@ -68,7 +68,8 @@ pub(crate) fn rounding(
         kept.push((var, own));
     }
     let nudged = pass(learner, batch, train);
-    for (var, own) in &kept {
+    // The last first: a tied variable is there under two names, and was moved twice.
+    for (var, own) in kept.iter().rev() {
         var.set(own)?;
     }
     let nudged = nudged?;

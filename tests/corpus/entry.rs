@@ -191,6 +191,19 @@ impl Verdict {
         }
     }
 
+    /// Whether a gradient that was cut is taken for an unused variable, or the other way round, in any finding.
+    pub(crate) fn confuses(&self, cause: Cause) -> bool {
+        let other = match cause {
+            Cause::GradientCut => Cause::VariableUnused,
+            Cause::VariableUnused => Cause::GradientCut,
+            _ => return false,
+        };
+        match self {
+            Self::Failed(failure) => failure.findings().iter().any(|f| f.cause() == other),
+            _ => false,
+        }
+    }
+
     pub(crate) fn passed(&self) -> bool {
         matches!(self, Self::Passed)
     }

@@ -82,6 +82,9 @@ fn soak() -> Vec<String> {
             }
             _ => {}
         }
+        if buggy.confuses(entry.cause) {
+            note("buggy, cut and unused confused", buggy.text());
+        }
         let healthy = Verdict::of(Assertion::Healthy, entry.clean, SEED_OF_HEALTHY);
         if !healthy.passed() {
             note("clean, by healthy", healthy.text());

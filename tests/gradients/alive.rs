@@ -185,7 +185,7 @@ fn a_nan_behind_a_relu_is_placed() {
               after l1: relu  16 units x 64 samples  rms 0.325
               l2              4 units x 64 samples   rms 0.439
 
-      confirmed  not-finite   after l1: the first value that is not finite appears in the result of a `log`
+      confirmed  not-finite   after l1: the first value that is not finite appears in the result of `log`
       help       start at the named origin: what comes after it is only carried along; see
                  docs/causes.md#not-finite
     ");

@@ -101,6 +101,39 @@ fn an_expert_that_no_row_was_sent_to_is_idle() {
     ");
 }
 
+/// Both experts run on every row, and one of them is weighted by zero: the router decides which.
+#[test]
+fn an_expert_that_runs_and_is_weighted_by_zero_is_idle_if_the_router_may_choose_it() {
+    let (x, y) = classes(1, DType::F32);
+    let (vars, vb) = builder(1, DType::F32);
+    let expert = |name: &str| layers(&[6, 4], &vb.pp(name)).remove(0);
+    let (left, right) = (expert("left"), expert("right"));
+    let router = linear(6, 2, vb.pp("router")).unwrap();
+    let _kept = candling::set_with(&vars, |name, shape| match name {
+        // Beyond what inputs of this spread reach.
+        "router.bias" => Tensor::new(&[-8f32, 8.0], &device()),
+        _ => Seed::new(1).normal(name, shape, DType::F32, &device())? * 0.5,
+    })
+    .unwrap();
+    let mixture = |x: &Tensor, keep_left: f32| {
+        let gates = ops::softmax(&router.forward(x)?, 1)?;
+        let chosen = gates.broadcast_ge(&gates.max_keepdim(1)?)?.to_dtype(DType::F32)?;
+        let shares =
+            (gates * chosen)?.broadcast_mul(&Tensor::new(&[keep_left, 1.0], &device())?)?;
+        left.forward(x)?.broadcast_mul(&shares.narrow(1, 0, 1)?)?
+            + right.forward(x)?.broadcast_mul(&shares.narrow(1, 1, 1)?)?
+    };
+    let learner = classifier(&vars, |x| mixture(x, 1.0));
+    let report = GradientsFlow::new().check(&learner, (&x, &y)).unwrap();
+    assert_eq!(verdict(&report, "left.l0.weight"), GradientVerdict::Idle, "{report}");
+
+    // Whatever the router says, nothing comes of this one.
+    let learner = classifier(&vars, |x| mixture(x, 0.0));
+    let found = failure(&learner, (&x, &y));
+    assert_eq!(found.cause(), Some(Cause::VariableUnused), "{found}");
+    assert_eq!(found.findings()[0].place(), Some("left.l0.weight, left.l0.bias"));
+}
+
 #[test]
 fn gates_that_begin_at_zero_pass() {
     let (x, y) = classes(1, DType::F32);
@@ -355,9 +388,9 @@ fn values_that_are_not_finite_have_a_place() {
                  l2.weight  [4, 16]  not finite  norm NaN
                  l2.bias    [4]      not finite  norm NaN
 
-      confirmed  not-finite   before the first layer: the first value that is not finite appears in the result of
-                              a `matmul`; the gradient of 4 of 4 variables is NaN or infinite (l1.weight, l1.bias,
-                              l2.weight, l2.bias)
+      confirmed  not-finite   after l1: the first value that is not finite appears in the result of `exp`; the
+                              gradient of 4 of 4 variables is NaN or infinite (l1.weight, l1.bias, l2.weight,
+                              l2.bias)
       help       start at the named origin: what comes after it is only carried along; see
                  docs/causes.md#not-finite
     ");

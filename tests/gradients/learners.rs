@@ -8,7 +8,7 @@ use std::{
 use candle_core::{DType, Module, ModuleT, Result, Tensor, Var};
 use candle_nn::{Optimizer, SGD, VarMap, linear, loss};
 use candling::{
-    Batch, Failure, Learner, Seed,
+    Batch, Cause, Failure, Learner, Seed,
     check::{GradientVerdict, GradientsCorrect, GradientsFlow, UnitsAlive},
 };
 
@@ -242,6 +242,51 @@ fn a_loss_that_no_variable_reaches_or_that_is_none() {
     correct: NotRun, none of the learner's 4 variables may train: all are frozen, integers or running statistics
     alive: NotRun, none of the learner's 4 variables may train: all are frozen, integers or running statistics
     ");
+}
+
+/// candle's recursion over a graph as deep as this overflows the stack of a test's thread.
+#[test]
+fn a_loss_of_thousands_of_operations_in_a_row() {
+    let (x, y) = classes(1, DType::F32);
+    let (vars, m) = Mlp::seeded(1, [6, 16, 4], DType::F32);
+    let chain = |x: &Tensor| {
+        let mut x = m.forward(x)?;
+        for _ in 0..4_000 {
+            x = (x + 1e-4)?;
+        }
+        Ok(x)
+    };
+    let learner = Learner::new(&vars, chain, loss::cross_entropy);
+    assert_eq!(kept(&vars, &learner, (&x, &y)), PASS);
+    let cut =
+        Learner::new(&vars, |x: &Tensor| chain(&x.clone())?.detach().sqr(), loss::cross_entropy);
+    let failure = GradientsFlow::new().check(&cut, (&x, &y)).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::GradientCut), "{failure}");
+}
+
+#[test]
+fn a_variable_with_two_names_is_one_variable() {
+    let (x, y) = classes(1, DType::F32);
+    let draw =
+        |name, shape: &[usize]| (name, Var::from_tensor(&normal(1, shape, DType::F32)).unwrap());
+    let (embed, gate) = (draw("embed.weight", &[6, 4]).1, draw("gate.weight", &[6, 4]).1);
+    let names = ["embed.weight", "gate.weight", "head.weight"];
+    let vars: Vec<(&str, Var)> =
+        names.into_iter().zip([embed.clone(), gate.clone(), embed.clone()]).collect();
+    // The first gradient of the gated part is zero, so that rounding is measured.
+    let zero = Tensor::zeros((6, 4), DType::F32, &device()).unwrap();
+    gate.set(&zero).unwrap();
+    let forward = |x: &Tensor| {
+        let h = x.matmul(&embed)?;
+        x.matmul(&gate)?.mul(&h)? + (h.tanh()?.matmul(&embed.t()?)?.narrow(1, 0, 4)? * 0.5)?
+    };
+    let before = embed.as_tensor().copy().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    let said = all_three(&learner, (&x, &y));
+    assert_eq!(said, PASS);
+    assert_eq!(embed.flatten_all().unwrap().to_vec1::<f32>().unwrap(), before);
+    let trace = candling::Trace::record(&vars, || forward(&x)).unwrap();
+    assert_eq!(trace.unreached(), <[String; 0]>::default());
 }
 
 #[test]

@@ -327,7 +327,7 @@ fn activated(place: Option<String>, activity: &Activity, spread: &Spread) -> Lay
 fn not_finite(graph: &Graph, node: usize) -> Result<Finding> {
     let place = graph.place(node, &graph.modules());
     let made = match graph.operation(node)? {
-        Some(operation) => format!("in the result of a `{operation}`"),
+        Some(operation) => format!("in the result of `{operation}`"),
         None => "here".to_owned(),
     };
     let evidence = format!("the first value that is not finite appears {made}");

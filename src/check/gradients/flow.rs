@@ -16,9 +16,9 @@ use crate::{
 ///
 /// candle's optimizers skip a variable without a gradient in silence, and some of candle's operations
 /// (`LayerNorm::forward`, `RmsNorm::forward`, `softmax_last_dim`, `rope`) drop it in silence. This check runs one backward
-/// pass from the learner's loss and gives every variable a [`GradientVerdict`]. A variable without a gradient is moved: if
-/// the result changes, the gradient was *cut*, and the message brackets the operation that cut it; if nothing changes,
-/// neither on this batch nor on sixteen others like it, the variable is *unused*.
+/// pass from the learner's loss and gives every variable a [`GradientVerdict`](crate::check::GradientVerdict). A variable
+/// without a gradient is moved: if the result changes, the gradient was *cut*, and the message brackets the operation that
+/// cut it; if nothing changes, neither on this batch nor on sixteen others like it, the variable is *unused*.
 ///
 /// # What must hold
 ///
@@ -30,12 +30,13 @@ use crate::{
 ///   networks that product is the same for all layers.
 /// - The gradients together are at most 1,000 times as large as the variables.
 ///
-/// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to,
-/// rows of an embedding that are not looked up, the key bias of an attention and a bias before a norm, whose gradients are
-/// zero but for rounding. Rounding is measured on this model, by moving every variable by its last bit.
+/// No alarm are: running statistics of a batch norm, frozen variables, experts that no token of this batch was sent to
+/// (they do not run, or are weighted by zero) and that other inputs or a router a step further on reach, rows of an
+/// embedding that are not looked up, the key bias of an attention and a bias before a norm, whose gradients are zero but
+/// for rounding. Rounding is measured on this model, by moving every variable by its last bit.
 ///
 /// The pass runs in training mode. Every variable gets its value back. A passing check costs one forward and one backward
-/// pass.
+/// pass, and some ten more where a gradient, or a row of one, is zero.
 ///
 /// # Errors
 ///

@@ -285,7 +285,7 @@ fn not_finite(judgement: &Judgement<'_, '_>) -> Result<Option<Finding>> {
     };
     if let Some(node) = graph.first_not_finite()? {
         let made = match graph.operation(node)? {
-            Some(operation) => format!("in the result of a `{operation}`"),
+            Some(operation) => format!("in the result of `{operation}`"),
             None => "here".to_owned(),
         };
         let evidence = format!("the first value that is not finite appears {made}; {which}");

@@ -1,5 +1,7 @@
 //! Gradients that arrive: whether there is anything in them, and not too much.
 
+use std::collections::BTreeSet;
+
 use super::{
     judged::{Judged, Judgement, matters},
     table::GradientVerdict,
@@ -56,6 +58,7 @@ impl Judgement<'_, '_> {
         let rounding = gradients::rounding(self.learner, self.batch, true, &self.pass.grads)?;
         let noise = |at: usize| rounding.get(at).copied().unwrap_or(0.0);
         let still_small = self.after_steps(&suspects)?;
+        let trained = self.trained(&noise)?;
         for at in suspects {
             let Some(arrived) = self.variables[at].arrived else { continue };
             if !still_small.contains(&at) {
@@ -83,7 +86,7 @@ impl Judgement<'_, '_> {
                 // A single bias that nothing depends on is a bias that something takes out again.
                 (false, false) if is_matrix && effect.on_loss == 0.0 => {
                     let Judged { name, var, .. } = &self.variables[at];
-                    let vary = Vary::Inputs;
+                    let vary = Vary::InputsAnd(&trained);
                     match elsewhere::is_used(self.learner, self.batch, name, var, vary)? {
                         (Some(_), _) => GradientVerdict::Idle,
                         (None, _) => GradientVerdict::Zero,
@@ -93,6 +96,19 @@ impl Judgement<'_, '_> {
             };
         }
         Ok(())
+    }
+
+    /// The variables that a training moves, for all one pass shows: their gradients are more than rounding. None where an
+    /// activation lets nothing past, since other variables may wake it, and a training gets no gradient through it.
+    fn trained(&self, noise: &dyn Fn(usize) -> f64) -> Result<BTreeSet<String>> {
+        if !self.blocked()?.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let moves = |at: usize, variable: &Judged| {
+            variable.arrived.is_some_and(|a| a.finite && a.norm > ROUNDINGS * noise(at))
+        };
+        let variables = self.variables.iter().enumerate();
+        Ok(variables.filter(|(at, v)| moves(*at, v)).map(|(_, v)| v.name.clone()).collect())
     }
 
     /// A weight of zeros for a gradient beside a bias that has one, in one module, and nothing depends on it: what it is

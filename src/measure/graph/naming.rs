@@ -69,13 +69,8 @@ impl Graph {
         if let Some(name) = named(node) {
             return Some(name.clone());
         }
-        let mut at = node;
-        while let Some(operand) = self.nodes[at].operands.iter().copied().max() {
-            if let Some(name) = named(operand) {
-                return Some(format!("after {name}"));
-            }
-            at = operand;
-        }
-        None
+        // The latest of all before it: a product's other operand may be a weight, which nothing comes before.
+        let before = self.ancestors(node);
+        before.into_iter().rev().find_map(|at| Some(format!("after {}", named(at)?)))
     }
 }
