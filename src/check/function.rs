@@ -20,12 +20,21 @@ pub(crate) type Function<'f> = dyn FnMut(&[Tensor]) -> Result<Tensor> + 'f;
 /// What it returns is cut from the graph: an output that is kept must not keep its graph alive.
 pub(crate) fn erased<'f, I: Input>(
     what: &'static str,
+    f: impl FnMut(&I) -> candle_core::Result<Tensor> + 'f,
+) -> impl FnMut(&[Tensor]) -> Result<Tensor> + 'f {
+    let mut f = with_graph(what, f);
+    move |members| Ok(f(members)?.detach())
+}
+
+/// As [`erased`], with the graph of what it returns: for a backward pass.
+pub(crate) fn with_graph<'f, I: Input>(
+    what: &'static str,
     mut f: impl FnMut(&I) -> candle_core::Result<Tensor> + 'f,
 ) -> impl FnMut(&[Tensor]) -> Result<Tensor> + 'f {
     move |members| {
         let input = I::from_members(members)
             .ok_or_else(|| Failure::not_run("the input lost one of its tensors"))?;
-        Ok(f(&input).map_err(|e| Failure::from_candle(what, e))?.detach())
+        f(&input).map_err(|e| Failure::from_candle(what, e))
     }
 }
 

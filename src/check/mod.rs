@@ -14,6 +14,9 @@ mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use dependence::pairs::{
+    Causal, CausalReport, Dependence, DependenceReport, UsesInput, UsesInputReport,
+};
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,

@@ -78,6 +78,38 @@ macro_rules! __of_function {
     };
 }
 
+/// The grammar of an assertion on a function, its input, and one thing more, which is borrowed: `f, &x, mask`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert_function_with {
+    ($options:ident; $f:expr, $x:expr, $more:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_function_with!($options; $f, $x, $more $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident;
+        $f:expr, $x:expr, $more:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::__of_function_with!($options; $f, $x, $more $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __of_function_with {
+    ($options:ident; $f:expr, $x:expr, $more:expr $(, $name:ident = $value:expr)*) => {
+        match $crate::__private::input(&$x) {
+            input => $crate::check::$options::new()$(.$name($value))*
+                .check($crate::__private::function_of(input, $f), input, &$more),
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __subject {

@@ -47,6 +47,27 @@ fn differing<T: Element>(a: &[T], b: &[T], cells: usize) -> Vec<bool> {
     }
 }
 
+/// For every cell the largest difference between two outputs of one shape: 0 where all values are equal (a zero is equal
+/// to a zero of the other sign), infinite where a number became NaN.
+pub(crate) fn differences(a: &Tensor, b: &Tensor, dim: usize) -> Result<Vec<f64>> {
+    let of = |t: &Tensor| -> Result<(Vec<f64>, usize)> {
+        let cells = as_cells(&on_cpu(t)?, dim)?;
+        Ok((to_f64_vec(&cells)?, cells.dim(0)?))
+    };
+    let ((a, cells), (b, _)) = (of(a)?, of(b)?);
+    if a.is_empty() || a.len() != b.len() {
+        return Ok(vec![0.0; cells]);
+    }
+    let apart = |(a, b): (&f64, &f64)| match (a - b).abs() {
+        _ if a == b || (a.is_nan() && b.is_nan()) => 0.0,
+        apart if apart.is_nan() => f64::INFINITY,
+        apart => apart,
+    };
+    let width = a.len() / cells;
+    let most = |(a, b): (&[f64], &[f64])| a.iter().zip(b).map(apart).fold(0.0, f64::max);
+    Ok(a.chunks(width).zip(b.chunks(width)).map(most).collect())
+}
+
 /// The largest difference in a cell, and the largest size of its values in `a`; NaN where the difference is none.
 pub(crate) fn largest_difference(
     a: &Tensor,
@@ -91,6 +112,16 @@ mod tests {
         let (difference, size) = largest_difference(&a, &b, 0, 0)?;
         assert!(difference > 0.0 && difference < 1e-5 && size == 7.0);
         assert!(cells_that_differ(&a, &b.flatten_all()?, 0).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn differences_are_of_values() -> Result<()> {
+        let a = Tensor::new(&[[0f32, f32::INFINITY, 1.0], [f32::NAN, 2.0, 3.0]], &Device::Cpu)?;
+        let b =
+            Tensor::new(&[[-0f32, f32::INFINITY, 1.5], [f32::NAN, f32::NAN, 3.0]], &Device::Cpu)?;
+        assert_eq!(differences(&a, &b, 0)?, [0.5, f64::INFINITY]);
+        assert_eq!(differences(&a, &b, 1)?, [0.0, 0.0, 0.5, 0.0, f64::INFINITY, 0.0]);
         Ok(())
     }
 
