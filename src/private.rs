@@ -60,6 +60,22 @@ where
     f
 }
 
+/// Tells a closure that its arguments are tokens and an offset.
+pub fn step_of<F>(step: F) -> F
+where
+    F: FnMut(&Tensor, usize) -> candle_core::Result<Tensor>,
+{
+    step
+}
+
+/// Tells a closure that its arguments are an input and a mask.
+pub fn padded_of<F>(f: F) -> F
+where
+    F: FnMut(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+{
+    f
+}
+
 /// Gives the dimensions of `assert_shape!` their type, which an empty list does not have by itself.
 pub fn shape_pattern(dims: &[Option<usize>]) -> ShapePattern {
     ShapePattern::from(dims)

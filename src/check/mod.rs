@@ -17,6 +17,10 @@ pub use crate::diagnose::Trajectory;
 pub use dependence::pairs::{
     Causal, CausalReport, Dependence, DependenceReport, UsesInput, UsesInputReport,
 };
+pub use dependence::sequence::{
+    CacheConsistent, CacheConsistentReport, CachedRun, PaddingInvariant, PaddingInvariantReport,
+    PositionSensitive, PositionSensitiveReport, Side,
+};
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,

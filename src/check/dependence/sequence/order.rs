@@ -1,0 +1,440 @@
+//! The order of the positions matters.
+
+use std::panic::Location;
+
+use candle_core::{DType, Tensor};
+
+use super::{
+    grid::Grid,
+    rounding::{Bound, Rounding},
+};
+use crate::{
+    Cause, Failure, Finding, Input, Result, Seed, Tolerance,
+    check::{
+        call,
+        function::{self, Function, dims_of},
+    },
+    measure::values::{same_bits, to_f64_vec},
+    verdict::{count, number},
+};
+
+/// The order of the positions matters: other orders of the input change more than the order of the output.
+///
+/// `f` takes the batch first and its positions along [`dim`](Self::dim), by default 1: ids `[batch, time]`, floats `[batch,
+/// time, features]`, or several inputs, of which those with as many positions are reordered together.
+///
+/// # What must hold
+///
+/// - Some other order is noticed: the reversed one, one rotated by a position, or one with two positions exchanged. An
+///   output with the positions along the same dimension must become something else than the same outputs in the other
+///   order; an output without them must change.
+/// - Where the output has the positions, the exchange of two is noticed at every distance. A table of positions that
+///   begins anew, `position % length`, makes two of them the same.
+///
+/// A change is noticed where it is more than rounding explains: a sum in another order rounds otherwise, and that is not
+/// sensitivity. The bound is that of [`CacheConsistent`](super::CacheConsistent). In half precision a change between half a
+/// unit in the last place and the bound may be either, and the check says that it cannot tell.
+///
+/// A decoder without positional encoding passes: its mask tells the order.
+///
+/// # Errors
+///
+/// - [`Violated`](crate::FailureKind::Violated), [`PositionIgnored`](Cause::PositionIgnored): no order is noticed, or not
+///   the exchange of two positions at one distance.
+/// - [`Vacuous`](crate::FailureKind::Vacuous): one position; rows that hold the same at every position; a function that
+///   ignores its input.
+/// - [`NotRun`](crate::FailureKind::NotRun): an input without the dimension; a function that is not steady; half precision
+///   that hides what is asked.
+///
+/// # Examples
+///
+/// ```
+/// use candling::{check::PositionSensitive, prelude::*};
+///
+/// let x = Seed::new(1).normal("x", (2, 5, 3), DType::F32, &Device::Cpu)?;
+/// PositionSensitive::new().check(|x: &Tensor| x.cumsum(1), &x)?;
+///
+/// let failure = PositionSensitive::new().check(|x: &Tensor| x.mean(1), &x).unwrap_err();
+/// assert_eq!(failure.cause(), Some(Cause::PositionIgnored));
+/// # candling::Result::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "an options type does nothing until `check` is called"]
+pub struct PositionSensitive {
+    dim: usize,
+    tolerance: Option<Tolerance>,
+    seed: Seed,
+    allowed: Vec<Cause>,
+}
+
+/// What a passed [`PositionSensitive`] measured.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PositionSensitiveReport {
+    /// How many positions were reordered.
+    pub positions: usize,
+    /// Whether the output has the positions, too.
+    pub per_position: bool,
+    /// How many orders were tried.
+    pub orders: usize,
+    /// The largest change that an order makes, beyond the order of the output.
+    pub change: f64,
+    /// What rounding explains.
+    pub noise: f64,
+}
+
+/// Exchanges at so many distances are tried, evenly spread over longer inputs.
+const DISTANCES: usize = 64;
+
+impl Default for PositionSensitive {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PositionSensitive {
+    /// Positions along dimension 1, beyond the rounding measured on the model.
+    pub fn new() -> Self {
+        Self { dim: 1, tolerance: None, seed: Seed::new(0), allowed: Vec::new() }
+    }
+
+    /// The dimension of the positions, in the input and, where it has them, in the output. Default 1.
+    pub fn dim(mut self, dim: usize) -> Self {
+        self.dim = dim;
+        self
+    }
+
+    /// What counts as no change. By default what rounding explains, see [`PositionSensitive`].
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.tolerance = Some(tolerance.into());
+        self
+    }
+
+    /// How the floats are moved for the measure of the rounding. Default `Seed::new(0)`.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Does not fail for this cause: it is intended here.
+    pub fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
+    }
+
+    /// Runs `f` on `x` and on other orders of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`PositionSensitive`].
+    #[track_caller]
+    pub fn check<I: Input>(
+        &self,
+        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
+        x: &I,
+    ) -> Result<PositionSensitiveReport> {
+        let location = Location::caller();
+        let mut f = function::erased("the function", f);
+        call::run("position_sensitive", location, || self.run(&mut f, x.members()))
+    }
+
+    fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<PositionSensitiveReport> {
+        if let Some(tolerance) = &self.tolerance {
+            tolerance.validate()?;
+        }
+        function::input(x)?;
+        let x = x.iter().map(Tensor::contiguous).collect::<candle_core::Result<Vec<_>>>()?;
+        let Some(len) = x.iter().find_map(|t| t.dims().get(self.dim).copied()) else {
+            let was = format!("{} for an input of {}", self.dim, dims_of(&x));
+            return Err(Failure::bad_argument("dim", was, "a dimension of the input"));
+        };
+        if self.dim == 0 {
+            return Err(Failure::bad_argument("dim", 0, "another dimension: 0 is the batch"));
+        }
+        if len == 1 {
+            return Err(Failure::vacuous("the input has one position: there is one order of it"));
+        }
+        let own = function::steady_rows(f, &x, 1)?;
+        let others = function::alternatives(&x, self.seed)?;
+        let changed: Vec<Tensor> =
+            x.iter().zip(others).map(|(own, other)| other.unwrap_or_else(|| own.clone())).collect();
+        if same_bits(&f(&changed)?, &own)? {
+            return Err(Failure::vacuous(
+                "the output is the same, bit for bit, for another input: it has no order to notice",
+            )
+            .finding(Finding::confirmed(
+                Cause::InputIgnored,
+                "every value of the input replaced",
+            )));
+        }
+        let mut rounding = Rounding::of(&Grid::of_rows(&own)?, own.dtype(), coarsest_input(&x));
+        rounding.measure(f, &x, &own, self.seed)?;
+        let bound = Bound::new(self.tolerance, &rounding, own.dtype());
+        let mut trial = Trial { f, x: &x, own, dim: self.dim, len, bound, rounding };
+        self.judge(&mut trial)
+    }
+
+    fn judge(&self, trial: &mut Trial<'_, '_>) -> Result<PositionSensitiveReport> {
+        let whole: Vec<Order> = [Order::Reversed, Order::Rotated]
+            .into_iter()
+            .map(|order| Ok(trial.changes_input(order)?.then_some(order)))
+            .filter_map(Result::transpose)
+            .collect::<Result<_>>()?;
+        let mut exchanges = Vec::new();
+        for distance in spread(trial.len - 1) {
+            exchanges.extend(trial.exchange(distance)?);
+        }
+        let orders: Vec<Order> = whole.into_iter().chain(exchanges).collect();
+        if orders.is_empty() {
+            return Err(Failure::vacuous(
+                "every row of the input holds the same at all positions: no order of them is another input",
+            ));
+        }
+        let seen =
+            orders.into_iter().map(|order| trial.notice(order)).collect::<Result<Vec<_>>>()?;
+        let per_position = trial.has_positions();
+        let unnoticed = |seen: &&Noticed| !seen.noticed;
+        if seen.iter().all(|seen| !seen.noticed) {
+            return self.conclude(trial, all_ignored(trial, &seen), &seen);
+        }
+        let exchanged = |seen: &&Noticed| matches!(seen.order, Order::Exchanged(..));
+        if per_position && let Some(same) = seen.iter().filter(exchanged).find(unnoticed) {
+            return self.conclude(trial, two_the_same(same, &seen), &seen);
+        }
+        Ok(report(trial, &seen))
+    }
+
+    fn conclude(
+        &self,
+        trial: &Trial<'_, '_>,
+        failure: Failure,
+        seen: &[Noticed],
+    ) -> Result<PositionSensitiveReport> {
+        if self.allowed.contains(&Cause::PositionIgnored) {
+            return Ok(report(trial, seen));
+        }
+        let most =
+            seen.iter().filter(|seen| !seen.noticed).map(|seen| seen.change).fold(0.0, f64::max);
+        // In half precision the bound is as large as an encoding of small values.
+        if trial.rounding.is_coarse()
+            && self.tolerance.is_none()
+            && most > trial.rounding.epsilon * trial.rounding.size / 2.0
+        {
+            return Err(Failure::not_run(format!(
+                "other orders change the output by up to {}, which in this precision may be rounding (up to {}) or may be order",
+                number(most),
+                number(trial.bound.absolute),
+            ))
+            .help("check the model in f32"));
+        }
+        Err(failure.fact("rounding explains", number(trial.bound.absolute)))
+    }
+}
+
+/// An order of the positions that is not their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Reversed,
+    Rotated,
+    Exchanged(usize, usize),
+}
+
+impl Order {
+    /// Which position of the input stands at `at`.
+    fn source(self, at: usize, len: usize) -> usize {
+        match self {
+            Self::Reversed => len - 1 - at,
+            Self::Rotated => (at + 1) % len,
+            Self::Exchanged(i, k) if at == i => k,
+            Self::Exchanged(i, k) if at == k => i,
+            Self::Exchanged(..) => at,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Reversed => "reversed".to_owned(),
+            Self::Rotated => "rotated by one".to_owned(),
+            Self::Exchanged(i, k) => format!("{i} and {k} exchanged"),
+        }
+    }
+}
+
+/// What one order did to the output.
+#[derive(Clone, Copy, Debug)]
+struct Noticed {
+    order: Order,
+    /// More than rounding explains, and more than the order of the output.
+    noticed: bool,
+    /// The largest change beyond the order of the output.
+    change: f64,
+    /// Whether the output is the same in the other order, rather than the same.
+    follows: bool,
+}
+
+struct Trial<'t, 'f> {
+    f: &'t mut Function<'f>,
+    x: &'t [Tensor],
+    own: Tensor,
+    dim: usize,
+    len: usize,
+    bound: Bound,
+    rounding: Rounding,
+}
+
+impl Trial<'_, '_> {
+    fn has_positions(&self) -> bool {
+        self.own.dims().get(self.dim) == Some(&self.len)
+    }
+
+    fn ordered(&self, tensor: &Tensor, order: Order) -> Result<Tensor> {
+        if tensor.dims().get(self.dim) != Some(&self.len) {
+            return Ok(tensor.clone());
+        }
+        let sources: Vec<u32> = (0..self.len).map(|at| order.source(at, self.len) as u32).collect();
+        let sources = Tensor::new(sources, tensor.device())?;
+        Ok(tensor.contiguous()?.index_select(&sources, self.dim)?)
+    }
+
+    fn input(&self, order: Order) -> Result<Vec<Tensor>> {
+        self.x.iter().map(|tensor| self.ordered(tensor, order)).collect()
+    }
+
+    /// Whether the input in this order is another input.
+    fn changes_input(&self, order: Order) -> Result<bool> {
+        for (own, ordered) in self.x.iter().zip(self.input(order)?) {
+            if !same_bits(own, &ordered)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Two positions of this distance that hold different things, looked for from the middle outwards.
+    fn exchange(&self, distance: usize) -> Result<Option<Order>> {
+        let starts = self.len - distance;
+        for at in 0..starts.min(4) {
+            let first = (starts / 2 + at) % starts;
+            let order = Order::Exchanged(first, first + distance);
+            if self.changes_input(order)? {
+                return Ok(Some(order));
+            }
+        }
+        Ok(None)
+    }
+
+    fn notice(&mut self, order: Order) -> Result<Noticed> {
+        let input = self.input(order)?;
+        let output = (self.f)(&input)?;
+        if output.dims() != self.own.dims() {
+            return Err(Failure::not_run(format!(
+                "the function returned dims {:?}, and {:?} for the same positions {}",
+                self.own.dims(),
+                output.dims(),
+                order.name(),
+            )));
+        }
+        let values = to_f64_vec(&output)?;
+        let against = |expected: &Tensor| -> Result<(bool, f64)> {
+            let expected = to_f64_vec(expected)?;
+            let same = self.bound.allows_all(&values, &expected);
+            let apart =
+                values.iter().zip(&expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
+            Ok((same, apart.fold(0.0, f64::max)))
+        };
+        let (same, change) = against(&self.own)?;
+        if !self.has_positions() {
+            return Ok(Noticed { order, noticed: !same, change, follows: false });
+        }
+        let (follows, beyond) = against(&self.ordered(&self.own, order)?)?;
+        Ok(Noticed { order, noticed: !same && !follows, change: change.min(beyond), follows })
+    }
+}
+
+fn all_ignored(trial: &Trial<'_, '_>, seen: &[Noticed]) -> Failure {
+    let most = seen.iter().map(|seen| seen.change).fold(0.0, f64::max);
+    let follows = seen.iter().all(|seen| seen.follows);
+    let headline = match follows {
+        true => format!(
+            "in another order of the {} the outputs are the same, in that order: nothing knows where a position is",
+            count(trial.len, "position"),
+        ),
+        false => format!(
+            "in another order of the {} the output is the same",
+            count(trial.len, "position"),
+        ),
+    };
+    let names: Vec<String> = seen.iter().map(|seen| seen.order.name()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let evidence = format!(
+        "of {}, none moves the output by more than {}{}",
+        count(seen.len(), "order"),
+        number(most),
+        if follows { ", beyond its order" } else { "" },
+    );
+    let finding = Finding::confirmed(Cause::PositionIgnored, evidence);
+    Failure::violated(headline).fact("orders", crate::verdict::listed(&names)).finding(finding)
+}
+
+fn two_the_same(same: &Noticed, seen: &[Noticed]) -> Failure {
+    let Order::Exchanged(i, k) = same.order else {
+        return Failure::violated("the exchange of two positions is not noticed");
+    };
+    let noticed = seen.iter().filter(|seen| seen.noticed).count();
+    let evidence = format!(
+        "exchanged, they move the output by no more than {} beyond its order; {} of {} are noticed",
+        number(same.change),
+        noticed,
+        count(seen.len(), "order"),
+    );
+    Failure::violated(format!("positions {i} and {k} are the same to the function")).finding(
+        Finding::confirmed(Cause::PositionIgnored, evidence)
+            .at(format!("distance {}", k - i))
+            .advice_is("look for positions that begin anew (`position % length`), or a table shorter than the input"),
+    )
+}
+
+fn report(trial: &Trial<'_, '_>, seen: &[Noticed]) -> PositionSensitiveReport {
+    PositionSensitiveReport {
+        positions: trial.len,
+        per_position: trial.has_positions(),
+        orders: seen.len(),
+        change: seen.iter().map(|seen| seen.change).fold(0.0, f64::max),
+        noise: trial.bound.absolute,
+    }
+}
+
+/// `1..=most`, or as many as are tried, evenly spread with both ends.
+fn spread(most: usize) -> Vec<usize> {
+    if most <= DISTANCES {
+        return (1..=most).collect();
+    }
+    (0..DISTANCES).map(|i| 1 + i * (most - 1) / (DISTANCES - 1)).collect()
+}
+
+/// The coarsest float among the inputs, whose rounding the function starts from.
+fn coarsest_input(x: &[Tensor]) -> DType {
+    use crate::measure::noise::epsilon;
+    let floats = x.iter().map(Tensor::dtype).filter(|dtype| epsilon(*dtype).is_some());
+    floats
+        .max_by(|a, b| epsilon(*a).partial_cmp(&epsilon(*b)).unwrap_or(std::cmp::Ordering::Equal))
+        .unwrap_or(DType::U32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_is_a_permutation() {
+        for order in [Order::Reversed, Order::Rotated, Order::Exchanged(1, 3)] {
+            let mut sources: Vec<usize> = (0..5).map(|at| order.source(at, 5)).collect();
+            assert_ne!(sources, [0, 1, 2, 3, 4]);
+            sources.sort_unstable();
+            assert_eq!(sources, [0, 1, 2, 3, 4]);
+        }
+        assert_eq!(spread(3), [1, 2, 3]);
+        let many = spread(500);
+        assert!(many.len() == DISTANCES && many[0] == 1 && many[DISTANCES - 1] == 500);
+    }
+}

@@ -1,0 +1,189 @@
+//! How far two ways to compute the same may be apart.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::grid::Grid;
+use crate::{
+    Seed, Tolerance,
+    check::function::Function,
+    measure::noise::{epsilon, nudged},
+};
+
+/// Two ways to compute the same round differently: another number of rows or positions takes other kernels, which add in
+/// another order. So many last places of the largest output are left to that in f32 and f64: healthy decoders were 7
+/// apart.
+const LAST_PLACES: f64 = 64.0;
+
+/// In half precision a matrix product is summed in f32 and rounded once, so that both ways mostly end in the same place:
+/// healthy models were half a place apart.
+const LAST_PLACES_OF_HALF: f64 = 8.0;
+
+/// What was measured is a sample of the noise: one width of a batch, a few prefixes. Sixteen times that is its bound.
+const OF_MEASURED: f64 = 16.0;
+
+/// `|actual - expected| <= absolute + relative * |expected|`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    pub(super) relative: f64,
+    pub(super) absolute: f64,
+}
+
+impl Bound {
+    /// What the user asked for, or what rounding explains.
+    pub(super) fn new(tolerance: Option<Tolerance>, rounding: &Rounding, dtype: DType) -> Self {
+        match tolerance {
+            Some(tolerance) => {
+                let (relative, absolute) = tolerance.bounds(dtype);
+                Self { relative, absolute }
+            }
+            None => rounding.bound(),
+        }
+    }
+
+    pub(super) fn allows(&self, actual: f64, expected: f64) -> bool {
+        actual == expected
+            || (actual - expected).abs() <= self.absolute + self.relative * expected.abs()
+    }
+
+    pub(super) fn allows_all(&self, actual: &[f64], expected: &[f64]) -> bool {
+        actual.len() == expected.len()
+            && actual.iter().zip(expected).all(|(a, b)| self.allows(*a, *b))
+    }
+}
+
+/// What is known of the rounding in an output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rounding {
+    /// The distance from 1 to the next number of the format that the model computes in.
+    pub(super) epsilon: f64,
+    /// The largest output, as far as it is no mask.
+    pub(super) size: f64,
+    /// The largest difference between two ways to compute the same.
+    pub(super) noise: f64,
+}
+
+impl Rounding {
+    pub(super) fn of(output: &Grid, dtype: DType, input: DType) -> Self {
+        Self { epsilon: coarsest(output, dtype, input), size: size(output.values()), noise: 0.0 }
+    }
+
+    /// Half precision, whose rounding hides small effects.
+    pub(super) fn is_coarse(&self) -> bool {
+        self.epsilon > 1e-6
+    }
+
+    /// A difference as large as this is none of rounding, so that it tells nothing of it: half of the digits are lost.
+    pub(super) fn most(&self) -> f64 {
+        self.epsilon.sqrt() * self.size
+    }
+
+    /// Two ways to compute the same were so far apart.
+    pub(super) fn saw(&mut self, difference: f64) {
+        if difference <= self.most() {
+            self.noise = self.noise.max(difference);
+        }
+    }
+
+    pub(super) fn bound(&self) -> Bound {
+        let places = if self.is_coarse() { LAST_PLACES_OF_HALF } else { LAST_PLACES };
+        let relative = places * self.epsilon;
+        Bound { relative, absolute: (relative * self.size).max(OF_MEASURED * self.noise) }
+    }
+
+    /// Calls `f` with twice the rows, and with floats moved by up to one unit in their last place, and notes how far the
+    /// outputs move. A function for one number of rows is not called again.
+    pub(super) fn measure(
+        &mut self,
+        f: &mut Function<'_>,
+        x: &[Tensor],
+        output: &Tensor,
+        seed: Seed,
+    ) -> Result<()> {
+        let rows = output.dim(0)?;
+        let own = Grid::of_rows(output)?;
+        let twice = x.iter().map(|t| Tensor::cat(&[t, t], 0)).collect::<Result<Vec<_>>>()?;
+        if let Ok(wide) = f(&twice)
+            && wide.dims().first() == Some(&(2 * rows))
+            && wide.dims()[1..] == output.dims()[1..]
+        {
+            self.saw(Grid::of_rows(&wide.narrow(0, 0, rows)?)?.distance(&own));
+        }
+        if x.iter().any(|t| epsilon(t.dtype()).is_some()) {
+            for draw in 0..2 {
+                let moved = x.iter().map(|t| nudged(t, seed, &format!("rounding {draw}")));
+                if let Ok(moved) = f(&moved.collect::<Result<Vec<_>>>()?)
+                    && moved.dims() == output.dims()
+                {
+                    self.saw(Grid::of_rows(&moved)?.distance(&own));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A model may compute in half precision and return f32: then its outputs are numbers of the coarser format.
+fn coarsest(output: &Grid, dtype: DType, input: DType) -> f64 {
+    /// So many values are not all short by chance.
+    const ENOUGH: usize = 16;
+    let own = epsilon(dtype).unwrap_or(0.0).max(epsilon(input).unwrap_or(0.0));
+    let values = output.values().iter().filter(|v| v.is_finite() && **v != 0.0);
+    let values: Vec<f32> = values.map(|v| *v as f32).collect();
+    let fractions = values.iter().filter(|v| v.fract() != 0.0).count();
+    if own == 0.0 || fractions < ENOUGH {
+        return own;
+    }
+    let all = |short: fn(f32) -> f32| values.iter().all(|v| short(*v) == *v);
+    if all(|v| half::bf16::from_f32(v).to_f32()) {
+        own.max(epsilon(DType::BF16).unwrap_or(0.0))
+    } else if all(|v| half::f16::from_f32(v).to_f32()) {
+        own.max(epsilon(DType::F16).unwrap_or(0.0))
+    } else if dtype == DType::F64 && output.values().iter().all(|v| f64::from(*v as f32) == *v) {
+        own.max(epsilon(DType::F32).unwrap_or(0.0))
+    } else {
+        own
+    }
+}
+
+/// The largest finite size, without values ten thousand times the median, which mask something.
+fn size(values: &[f64]) -> f64 {
+    let mut sizes: Vec<f64> =
+        values.iter().map(|v| v.abs()).filter(|v| v.is_finite() && *v > 0.0).collect();
+    sizes.sort_by(f64::total_cmp);
+    let Some(median) = sizes.get(sizes.len() / 2).copied() else { return 0.0 };
+    sizes.into_iter().rev().find(|v| *v <= 1e4 * median).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_mask_is_no_size_and_a_short_number_no_f32() -> Result<()> {
+        assert_eq!(size(&[1.0, -2.0, 0.0, -1e9, f64::NEG_INFINITY]), 2.0);
+        assert_eq!(size(&[]), 0.0);
+        let x = Seed::new(1).normal("x", (8, 4), DType::F32, &Device::Cpu)?;
+        let epsilon_of = |x: &Tensor| -> Result<f64> {
+            Ok(Rounding::of(&Grid::of_rows(x)?, x.dtype(), DType::U32).epsilon)
+        };
+        assert_eq!(epsilon_of(&x)?, f64::from(f32::EPSILON));
+        for (dtype, epsilon) in [(DType::BF16, 2f64.powi(-7)), (DType::F16, 2f64.powi(-10))] {
+            assert_eq!(epsilon_of(&x.to_dtype(dtype)?.to_dtype(DType::F32)?)?, epsilon);
+        }
+        assert_eq!(epsilon_of(&x.to_dtype(DType::F64)?)?, f64::from(f32::EPSILON));
+        Ok(())
+    }
+
+    #[test]
+    fn the_bound_is_what_rounding_explains_and_no_more() {
+        let mut rounding = Rounding { epsilon: f64::from(f32::EPSILON), size: 4.0, noise: 0.0 };
+        assert!(rounding.bound().allows(4.0, 4.00002) && !rounding.bound().allows(4.0, 4.0001));
+        rounding.saw(1e-4);
+        assert!(rounding.bound().allows(4.0, 4.001));
+        // A difference of half the digits is a defect.
+        rounding.saw(1.0);
+        assert!(!rounding.bound().allows(4.0, 4.1));
+    }
+}

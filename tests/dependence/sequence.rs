@@ -1,1 +1,0 @@
-//! Sequence models: caches, padding, positions.

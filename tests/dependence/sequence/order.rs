@@ -1,0 +1,119 @@
+//! The order of the positions.
+
+use candling::{
+    FailureKind, Seed, assert_position_sensitive,
+    candle_core::IndexOp,
+    check::{PositionSensitive, PositionSensitiveReport},
+    prelude::*,
+};
+
+use super::{
+    SEEDS,
+    small::{CPU, CacheBug, Decoder, Encoder, EncoderBug, Places, Pooling, ids},
+};
+use crate::support::text;
+
+const POOLINGS: [Pooling; 3] = [Pooling::None, Pooling::Mean, Pooling::First];
+
+fn encoder(seed: u64) -> candling::Result<Encoder> {
+    Encoder::new(Seed::new(seed), DType::F32)
+}
+
+fn checked(model: &Encoder) -> candling::Result<PositionSensitiveReport> {
+    PositionSensitive::new().check(|x| model.whole(x), &ids(Seed::new(5))?)
+}
+
+#[test]
+fn healthy_models_pass() -> candling::Result<()> {
+    for seed in 0..SEEDS {
+        let ids = ids(Seed::new(seed))?;
+        for pooling in POOLINGS {
+            for places in [Places::Learned, Places::Rotary] {
+                let model = encoder(seed)?.pooling(pooling).places(places);
+                let report = assert_position_sensitive!(|x| model.whole(x), &ids);
+                assert!(report.positions == 7 && report.change > 4.0 * report.noise, "{report:?}");
+            }
+        }
+        let model = Decoder::new(Seed::new(seed), DType::F32, CacheBug::None)?;
+        assert_position_sensitive!(|x| model.full(x), ids);
+        // Its mask tells the order to a decoder without positions.
+        let x = Seed::new(seed).normal("x", (2, 6, 4), DType::F32, CPU)?;
+        assert_position_sensitive!(|x| x.cumsum(1), &x);
+    }
+    Ok(())
+}
+
+#[test]
+fn models_without_positions_are_found_whatever_they_return() -> candling::Result<()> {
+    for seed in 0..SEEDS {
+        for pooling in [Pooling::None, Pooling::Mean] {
+            let failure =
+                checked(&encoder(seed)?.bug(EncoderBug::NoPositions).pooling(pooling)).unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Violated, "{failure}");
+            assert_eq!(failure.cause(), Some(Cause::PositionIgnored), "{failure}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn positions_that_begin_anew_are_found() -> candling::Result<()> {
+    for seed in 0..8 {
+        for places in [Places::Learned, Places::Rotary] {
+            let failure = checked(&encoder(seed)?.bug(EncoderBug::WrappedPositions).places(places))
+                .unwrap_err();
+            assert_eq!(failure.cause(), Some(Cause::PositionIgnored), "{failure}");
+            assert_eq!(failure.findings()[0].place(), Some("distance 4"), "{failure}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn half_precision_is_no_alarm() -> candling::Result<()> {
+    for seed in 0..10 {
+        for dtype in [DType::F64, DType::F16, DType::BF16] {
+            let model = Encoder::new(Seed::new(seed), dtype)?;
+            let x = Seed::new(seed).normal("x", (5, 2, 16), dtype, CPU)?.transpose(0, 1)?;
+            assert_position_sensitive!(|x| model.whole(x), &x, "{dtype:?}");
+            let blind = model.bug(EncoderBug::NoPositions);
+            let failure =
+                PositionSensitive::new().check(|x: &Tensor| blind.whole(x), &x).unwrap_err();
+            assert_ne!(failure.kind(), FailureKind::Vacuous, "{failure}");
+            // An encoding of a hundredth of a place cannot be told from rounding.
+            let small = |x: &Tensor| {
+                x.broadcast_add(
+                    &(Tensor::arange(0u32, 5, CPU)?.to_dtype(dtype)? * 0.001)?.unsqueeze(1)?,
+                )
+            };
+            match PositionSensitive::new().check(small, &x) {
+                Ok(_) => assert_eq!(dtype, DType::F64),
+                Err(failure) => assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn other_dims_and_several_inputs_are_reordered() -> candling::Result<()> {
+    let x = Seed::new(1).normal("x", (2, 4, 6), DType::F32, CPU)?;
+    assert_position_sensitive!(|x| x.cumsum(2), &x, dim = 2);
+    let failure = PositionSensitive::new().dim(2).check(|x: &Tensor| x.cumsum(1), &x).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::PositionIgnored));
+    let y = Seed::new(1).normal("y", (2, 3), DType::F32, CPU)?;
+    let both = [x.clone(), y];
+    assert_position_sensitive!(|[x, y]| x.i((.., 0, ..3))? + y, &both);
+    PositionSensitive::new().allow(Cause::PositionIgnored).check(|x: &Tensor| x.mean(1), &x)?;
+    Ok(())
+}
+
+#[test]
+fn the_texts_read_well() -> candling::Result<()> {
+    let of = |model: Encoder| checked(&model).map_or_else(|f| text(&f), |_| "passed".to_owned());
+    let blind = || Ok::<_, candling::Failure>(encoder(3)?.bug(EncoderBug::NoPositions));
+    insta::assert_snapshot!(of(blind()?), @"");
+    insta::assert_snapshot!(of(blind()?.pooling(Pooling::Mean)), @"");
+    insta::assert_snapshot!(of(encoder(3)?.bug(EncoderBug::WrappedPositions)), @"");
+    Ok(())
+}
