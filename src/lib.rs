@@ -102,6 +102,7 @@ mod approx;
 mod diagnose;
 mod env;
 mod input;
+mod inputs;
 mod learner;
 mod macros;
 mod measure;
@@ -126,6 +127,7 @@ pub use candle_nn;
 pub use approx::Approx;
 pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
+pub use inputs::Inputs;
 pub use learner::Learner;
 pub use seed::Seed;
 #[cfg(feature = "seed-candle")]

@@ -9,6 +9,7 @@ pub use candle_nn::{ModuleT, Optimizer, VarBuilder, VarMap, loss};
 pub use crate::{Cause, Failure, Learner, Seed, Tolerance, tap};
 #[doc(no_inline)]
 pub use crate::{
-    assert_close, assert_dims, assert_finite, assert_gradients_correct, assert_gradients_flow,
-    assert_healthy, assert_in_range, assert_overfits_batch, assert_shape, assert_units_alive,
+    assert_close, assert_dims, assert_equivalent, assert_equivariant, assert_finite,
+    assert_gradients_correct, assert_gradients_flow, assert_healthy, assert_in_range,
+    assert_invariant, assert_overfits_batch, assert_sensitive, assert_shape, assert_units_alive,
 };

@@ -11,7 +11,12 @@ pub use std::{
 
 use candle_core::Tensor;
 
-use crate::{Failure, Input, check::ShapePattern, env, verdict::Palette};
+use crate::{
+    Failure, Input, Inputs,
+    check::{ShapePattern, Transform},
+    env,
+    verdict::Palette,
+};
 
 /// An input or a reference to one, so that `x` and `&x` both work.
 pub trait AsInput {
@@ -74,6 +79,32 @@ where
     F: FnMut(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 {
     f
+}
+
+/// Tells a closure what its argument is: what the inputs are made of.
+pub fn function_on<X, F>(_: &X, f: F) -> F
+where
+    X: Inputs,
+    F: FnMut(&X::Input) -> candle_core::Result<Tensor>,
+{
+    f
+}
+
+/// A transformation of the input, named after its code.
+pub fn transform<'t, I, F>(_: &I, code: &str, transform: F) -> Transform<'t>
+where
+    I: Input,
+    F: FnMut(&I) -> candle_core::Result<I> + 't,
+{
+    Transform::of_code(code, transform)
+}
+
+/// Tells a closure that its argument is an output.
+pub fn of_output<F>(transform: F) -> F
+where
+    F: FnMut(&Tensor) -> candle_core::Result<Tensor>,
+{
+    transform
 }
 
 /// Gives the dimensions of `assert_shape!` their type, which an empty list does not have by itself.

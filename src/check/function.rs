@@ -40,36 +40,59 @@ pub(crate) fn with_graph<'f, I: Input>(
 
 /// Every member of the input has rows, as many as the others, values that can be read, and no NaN.
 pub(crate) fn input(x: &[Tensor]) -> Result<()> {
-    let member =
-        |i: usize| if x.len() == 1 { "the input".to_owned() } else { format!("input {i}") };
-    if x.is_empty() {
-        return Err(Failure::bad_argument("x", "an input without tensors", "at least one tensor"));
-    }
+    some(x)?;
     for (i, tensor) in x.iter().enumerate() {
         if tensor.rank() == 0 {
-            let was = format!("{} of rank 0, a scalar", member(i));
+            let was = format!("{} of rank 0, a scalar", member(x, i));
             return Err(Failure::bad_argument("x", was, "the batch as the first dimension"));
         }
-        if tensor.elem_count() == 0 {
-            return Err(Failure::vacuous(format!(
-                "{} of dims {:?} is empty: there is nothing to change in it",
-                member(i),
-                tensor.dims(),
-            )));
-        }
+        not_empty(x, i)?;
         if tensor.dims()[0] != x[0].dims()[0] {
             let was = format!("{:?} beside {:?}", x[0].dims(), tensor.dims());
             return Err(Failure::bad_argument("x", was, "one number of rows for all"));
         }
-        if !is_readable(tensor.dtype()) {
-            let was = format!("{} of dtype {}", member(i), tensor.dtype().as_str());
-            return Err(Failure::bad_argument("x", was, "a dtype whose values candle can read"));
-        }
-        if has_nan(tensor)? {
-            let evidence = "NaN before the function is called";
-            return Err(Failure::bad_argument("x", format!("{} with NaN", member(i)), "no NaN")
-                .finding(Finding::confirmed(Cause::NotFinite, evidence).at(member(i))));
-        }
+        without_nan(x, i)?;
+    }
+    Ok(())
+}
+
+/// As [`input`], for a check that needs no batch: of any rank, and any number of rows.
+pub(crate) fn values(x: &[Tensor]) -> Result<()> {
+    some(x)?;
+    (0..x.len()).try_for_each(|i| not_empty(x, i).and_then(|()| without_nan(x, i)))
+}
+
+fn member(x: &[Tensor], i: usize) -> String {
+    if x.len() == 1 { "the input".to_owned() } else { format!("input {i}") }
+}
+
+fn some(x: &[Tensor]) -> Result<()> {
+    match x.is_empty() {
+        true => Err(Failure::bad_argument("x", "an input without tensors", "at least one tensor")),
+        false => Ok(()),
+    }
+}
+
+fn not_empty(x: &[Tensor], i: usize) -> Result<()> {
+    match x[i].elem_count() {
+        0 => Err(Failure::vacuous(format!(
+            "{} of dims {:?} is empty: there is nothing to change in it",
+            member(x, i),
+            x[i].dims(),
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn without_nan(x: &[Tensor], i: usize) -> Result<()> {
+    if !is_readable(x[i].dtype()) {
+        let was = format!("{} of dtype {}", member(x, i), x[i].dtype().as_str());
+        return Err(Failure::bad_argument("x", was, "a dtype whose values candle can read"));
+    }
+    if has_nan(&x[i])? {
+        let evidence = "NaN before the function is called";
+        return Err(Failure::bad_argument("x", format!("{} with NaN", member(x, i)), "no NaN")
+            .finding(Finding::confirmed(Cause::NotFinite, evidence).at(member(x, i))));
     }
     Ok(())
 }

@@ -26,6 +26,10 @@ pub use gradients::{
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
+pub use properties::{
+    Direction, Equivalent, EquivalentReport, Equivariant, EquivariantReport, Invariant,
+    InvariantReport, Sensitive, SensitiveReport, Transform, Transforms,
+};
 pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
     ShapePattern, ShapeReport,

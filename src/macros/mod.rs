@@ -110,6 +110,107 @@ macro_rules! __of_function_with {
     };
 }
 
+/// The grammar of an assertion on a function, its input, and what is done to the input: `f, &x, transform`, or several in
+/// brackets. A transformation is named after its code.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert_transformed {
+    ($options:ident; $f:expr, $x:expr, [$($t:expr),+ $(,)?] $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$($t,)+] $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident;
+        $f:expr, $x:expr, [$($t:expr),+ $(,)?] $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$($t,)+] $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+    ($options:ident; $f:expr, $x:expr, $t:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$t,] $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident;
+        $f:expr, $x:expr, $t:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$t,] $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+    ($options:ident; $f:expr, $x:expr, $t:expr, $o:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$t => $o,] $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident;
+        $f:expr, $x:expr, $t:expr, $o:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::__of_transformed!($options; $f, $x, [$t => $o,] $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __of_transformed {
+    ($options:ident; $f:expr, $x:expr, [$($t:expr $(=> $o:expr)?,)+] $(, $name:ident = $value:expr)*) => {
+        match $crate::__private::input(&$x) {
+            input => $crate::check::$options::new()$(.$name($value))*.check(
+                $crate::__private::function_of(input, $f),
+                input,
+                [$(
+                    $crate::__private::transform(input, $crate::__private::stringify!($t), $t)
+                        $(.output($crate::__private::of_output($o)))?
+                ),+],
+            ),
+        }
+    };
+}
+
+/// The grammar of an assertion on two functions and what they take: `f, g, &x`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __assert_functions {
+    ($options:ident; $f:expr, $g:expr, $x:expr $(, $name:ident = $value:expr)* $(,)?) => {
+        $crate::__conclude!(
+            $crate::__of_functions!($options; $f, $g, $x $(, $name = $value)*),
+            $crate::__private::None
+        )
+    };
+    ($options:ident; $f:expr, $g:expr, $x:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*) => {
+        $crate::__conclude!(
+            $crate::__of_functions!($options; $f, $g, $x $(, $name = $value)*),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __of_functions {
+    ($options:ident; $f:expr, $g:expr, $x:expr $(, $name:ident = $value:expr)*) => {
+        match &$x {
+            inputs => $crate::check::$options::new()$(.$name($value))*.check(
+                $crate::__private::function_on(inputs, $f),
+                $crate::__private::function_on(inputs, $g),
+                inputs,
+            ),
+        }
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __subject {

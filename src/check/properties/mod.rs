@@ -1,1 +1,16 @@
 //! Properties: transformations, equivalence, sensitivity, determinism.
+
+mod blind;
+mod equivalent;
+mod equivariant;
+mod invariant;
+mod rounding;
+mod sensitive;
+mod symmetry;
+mod transform;
+
+pub use equivalent::{Equivalent, EquivalentReport};
+pub use equivariant::{Equivariant, EquivariantReport};
+pub use invariant::{Invariant, InvariantReport};
+pub use sensitive::{Direction, Sensitive, SensitiveReport};
+pub use transform::{Transform, Transforms};

@@ -18,7 +18,7 @@ const ELEMENTS_EXAMINED: usize = 1 << 24;
 /// How many moved rows the text names.
 const ROWS_NAMED: usize = 3;
 
-pub(super) fn tell(
+pub(in crate::check) fn tell(
     actual: &Tensor,
     expected: &Tensor,
     bounds: Bounds,

@@ -2,7 +2,7 @@
 
 mod bracket;
 mod close;
-mod difference;
+pub(super) mod difference;
 mod dims;
 mod finite;
 mod in_range;
@@ -19,12 +19,12 @@ pub use in_range::{InRange, InRangeReport};
 pub use shape::{Shape, ShapePattern, ShapeReport};
 
 /// `f32 [2, 3]`.
-fn kind_of(tensor: &Tensor) -> String {
+pub(super) fn kind_of(tensor: &Tensor) -> String {
     format!("{} {:?}", tensor.dtype().as_str(), tensor.dims())
 }
 
 /// A share of a whole that is never rounded to nothing or to everything.
-fn percentage(part: usize, whole: usize) -> String {
+pub(super) fn percentage(part: usize, whole: usize) -> String {
     let percent = 100.0 * part as f64 / whole as f64;
     if part > 0 && percent < 0.01 {
         "less than 0.01%".to_owned()

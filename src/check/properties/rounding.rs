@@ -1,0 +1,95 @@
+//! What rounding explains.
+
+use candle_core::{DType, Tensor};
+
+use crate::{
+    Result, Tolerance,
+    check::function::Function,
+    measure::{
+        compare::Bounds,
+        noise::{self, Noise, epsilon},
+        values::to_f64_vec,
+    },
+    verdict::number,
+};
+
+/// One unit in the last place of the input stands for one rounding. A network rounds at each of its operations; independent
+/// roundings add as a random walk, and 64 of them in a row reach 8 times one.
+const ROUNDINGS: f64 = 8.0;
+
+/// Where no input has a last place (token ids, masks), what the depth of the network makes of a rounding is not measured.
+/// A random walk of 4096 roundings reaches 64 times one, about the 1e-5 that `torch.testing.assert_close` allows at size 1.
+const UNMEASURED: f64 = 64.0;
+
+/// How far two values may be apart, and why.
+pub(super) struct Allowed {
+    pub(super) bounds: Bounds,
+    pub(super) reason: String,
+}
+
+impl Allowed {
+    /// Of a caller's own tolerance.
+    pub(super) fn given(tolerance: Tolerance, dtype: DType) -> Self {
+        let (relative, absolute) = tolerance.bounds(dtype);
+        Self { bounds: Bounds { relative, absolute }, reason: "the given tolerance".to_owned() }
+    }
+
+    /// Of the noise on both sides of a comparison.
+    ///
+    /// A sum over `n` inputs in another order rounds `n` times at the size of its partial sums, a random walk of `sqrt(n)`
+    /// (N. J. Higham and T. Mary, 2019): no output sums over more than all elements of the input.
+    pub(super) fn measured(sides: &[Noise], x: &[Tensor]) -> Self {
+        let elements = x.iter().map(Tensor::elem_count).max().unwrap_or(0);
+        let nudged = sides.iter().all(|noise| noise.nudged);
+        let times = (elements as f64).sqrt().max(if nudged { ROUNDINGS } else { UNMEASURED });
+        Self::times(times, sides)
+    }
+
+    /// So many times the noise of the noisier side.
+    pub(super) fn times(times: f64, sides: &[Noise]) -> Self {
+        let largest = |of: fn(&Noise) -> f64| sides.iter().map(of).fold(0.0, f64::max);
+        let moved = largest(|noise| noise.moved);
+        let epsilon = largest(|noise| noise.epsilon);
+        let place = largest(|noise| noise.epsilon * noise.typical);
+        let bounds = Bounds { relative: times * epsilon, absolute: times * moved.max(place) };
+        let reason = match (epsilon == 0.0, moved > place) {
+            (true, _) if moved == 0.0 => "integers have no rounding".to_owned(),
+            (_, true) => format!(
+                "moving the input by its last place moves the output by {}; {} times that is allowed",
+                number(moved),
+                number(times),
+            ),
+            _ => format!(
+                "the last place of the output is {}; {} times that is allowed",
+                number(place),
+                number(times),
+            ),
+        };
+        Self { bounds, reason }
+    }
+}
+
+/// The last place of 1 in the coarser format of two tensors; 0 for integers.
+pub(super) fn coarser(a: &Tensor, b: &Tensor) -> f64 {
+    [a, b].into_iter().filter_map(|t| epsilon(t.dtype())).fold(0.0, f64::max)
+}
+
+pub(super) fn of(
+    f: &mut Function<'_>,
+    x: &[Tensor],
+    base: &Tensor,
+    coarsest: f64,
+) -> Result<Noise> {
+    noise::of_function(f, x, base, coarsest)
+}
+
+/// Both tensors in one dtype, so that their values can be compared.
+pub(super) fn in_one_dtype(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    if a.dtype() == b.dtype() {
+        return Ok((a.clone(), b.clone()));
+    }
+    let wide = |t: &Tensor| -> Result<Tensor> {
+        Ok(Tensor::from_vec(to_f64_vec(t)?, t.shape(), &candle_core::Device::Cpu)?)
+    };
+    Ok((wide(a)?, wide(b)?))
+}
