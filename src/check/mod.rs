@@ -27,8 +27,9 @@ pub use gradients::{
 };
 pub use healthy::{Healthy, HealthyReport};
 pub use properties::{
-    Direction, Equivalent, EquivalentReport, Equivariant, EquivariantReport, Invariant,
-    InvariantReport, Sensitive, SensitiveReport, Transform, Transforms,
+    Deterministic, DeterministicReport, Direction, Equivalent, EquivalentReport, Equivariant,
+    EquivariantReport, Invariant, InvariantReport, LayoutInvariant, LayoutInvariantReport,
+    Nonlinear, NonlinearReport, Sensitive, SensitiveReport, Transform, Transforms,
 };
 pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,

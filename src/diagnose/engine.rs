@@ -5,6 +5,7 @@
 //! itself, on the very values it had, against central differences.
 
 mod sites;
+pub(crate) mod strided;
 
 use candle_core::{DType, Tensor};
 

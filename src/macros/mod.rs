@@ -2,6 +2,7 @@
 //! subjects, then `option = value` pairs, then a format string with its arguments.
 
 mod batch;
+mod behaviour;
 mod gradients;
 mod pairs;
 mod properties;

@@ -2,6 +2,7 @@
 
 pub(crate) mod accuracy;
 pub(crate) mod activity;
+pub(crate) mod affine;
 pub(crate) mod backward;
 pub(crate) mod blind_loss;
 pub(crate) mod compare;
@@ -19,3 +20,4 @@ pub(crate) mod stack;
 pub(crate) mod training;
 pub(crate) mod travel;
 pub(crate) mod values;
+pub(crate) mod views;

@@ -281,7 +281,7 @@ fn conv1d(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
     found
 }
 
-const STRIDED_MATMUL: &str = "matmul of a strided tensor";
+pub(super) const STRIDED_MATMUL: &str = "matmul of a strided tensor";
 
 fn matmul(a: &Tensor, b: &Tensor, result: &Tensor) -> Vec<Candidate> {
     let mut found = Vec::new();

@@ -1,0 +1,130 @@
+//! Another input between two calls with one.
+
+use candle_core::Tensor;
+
+use super::calls::{Calls, Difference};
+use crate::{
+    Cause, Failure, Finding, Result, Seed, measure::perturb::alternative,
+    measure::values::same_bits,
+};
+
+/// An input to come between.
+pub(super) struct OtherInput {
+    pub(super) name: &'static str,
+    members: Vec<Tensor>,
+}
+
+/// What a call with another input does to the next.
+pub(super) enum Other {
+    Same,
+    /// The function returned an error on it. `spoiled`: and another result for `x` ever since, which is no one's fault: no
+    /// one but this check gave it that input.
+    Refused {
+        error: String,
+        spoiled: bool,
+    },
+    Differs(Box<Failure>),
+}
+
+/// Other values of the same kind, the first row alone, and twice as many rows; those of other sizes last, since they are
+/// what a function may refuse.
+pub(super) fn others(x: &[Tensor], seed: Seed) -> Result<Vec<OtherInput>> {
+    let values = x.iter().enumerate().map(|(i, tensor)| {
+        let tensor = tensor.detach();
+        let other = alternative(&tensor, seed, &format!("input {i}"))?;
+        Ok((other.is_some(), other.unwrap_or(tensor)))
+    });
+    let values = values.collect::<candle_core::Result<Vec<_>>>()?;
+    let known = values.iter().any(|(known, _)| *known);
+    let values: Vec<Tensor> = values.into_iter().map(|(_, values)| values).collect();
+    let mut others = Vec::new();
+    if x[0].dims()[0] > 1 {
+        let first = values.iter().map(|v| v.narrow(0, 0, 1)?.contiguous());
+        let members = first.collect::<candle_core::Result<_>>()?;
+        others.push(OtherInput { name: "the first row alone", members });
+    }
+    let twice = values.iter().zip(x).map(|(v, x)| Tensor::cat(&[v, &x.detach()], 0));
+    let members = twice.collect::<candle_core::Result<_>>()?;
+    others.push(OtherInput { name: "twice as many rows", members });
+    if known {
+        others.insert(0, OtherInput { name: "other values", members: values });
+    }
+    Ok(others)
+}
+
+/// Calls with `other`, then with `x`, and compares with what `x` gave before.
+pub(super) fn after(
+    calls: &mut Calls<'_, '_>,
+    other: &OtherInput,
+    first: &Tensor,
+) -> Result<Other> {
+    let error = calls.with(&other.members).err().map(|failure| failure.source_text());
+    let then = calls.call()?;
+    let same = match &then {
+        Ok(output) => same_bits(first, output)?,
+        Err(_) => false,
+    };
+    if let Some(error) = error {
+        return Ok(Other::Refused { error, spoiled: !same });
+    }
+    if same {
+        return Ok(Other::Same);
+    }
+    let then = match then {
+        Ok(then) => then,
+        Err(error) => return Ok(Other::Differs(Box::new(errs(other.name, &error)))),
+    };
+    let failure = match (then.dims() == first.dims()).then(|| Difference::of(first, &then)) {
+        Some(difference) => differs(other.name, difference?),
+        None => Failure::violated(format!(
+            "an input in between changes the dims of the output: {:?}, and {:?} after it",
+            first.dims(),
+            then.dims(),
+        )),
+    };
+    let finding = Finding::confirmed(Cause::StateKept, lasts(calls, first, &then)?);
+    let input = match other.name {
+        "other values" => "an input of other values".to_owned(),
+        name => format!("an input of {name}"),
+    };
+    Ok(Other::Differs(Box::new(failure.finding(finding.at(format!("after {input}"))))))
+}
+
+fn differs(name: &str, difference: Option<Difference>) -> Failure {
+    let headline = "the result depends on what was asked before";
+    match difference {
+        None => Failure::violated(format!("{headline}: the same values come back in other bits")),
+        Some(difference) => Failure::violated(format!(
+            "{headline}: with {} in between, {}",
+            match name {
+                "other values" => "an input of other values",
+                name => name,
+            },
+            difference.told(),
+        ))
+        .fact("worst", difference.worst()),
+    }
+}
+
+fn errs(name: &str, error: &Failure) -> Failure {
+    let evidence = "the function takes this input, and no longer takes its first one afterwards";
+    Failure::violated("the same input returns an error once another was asked before it")
+        .fact("in between", name)
+        .fact("error", error.source_text())
+        .finding(Finding::confirmed(Cause::StateKept, evidence))
+}
+
+/// Whether what the other input left behind goes with the next call.
+fn lasts(calls: &mut Calls<'_, '_>, first: &Tensor, then: &Tensor) -> Result<String> {
+    let Ok(next) = calls.call()? else {
+        return Ok("and the call after that returns an error".to_owned());
+    };
+    Ok(if same_bits(first, &next)? {
+        "the next call is as it was again: each depends on the one before it".to_owned()
+    } else if same_bits(then, &next)? {
+        "the next call is the same as this one: what the other input left behind stays".to_owned()
+    } else {
+        "the next call differs from both: what the other input left behind fades or goes on changing"
+            .to_owned()
+    })
+}

@@ -1,0 +1,404 @@
+//! A function on inputs of the same values that lie otherwise in memory.
+
+use std::cmp::Ordering;
+
+use candle_core::{DType, Tensor};
+
+use super::calls::told_apart;
+use crate::{
+    Cause, Failure, Finding, Result, Seed,
+    check::function::{self, Function, steady},
+    diagnose::engine::strided::{changed_by_linear, has_strided_product, tracked},
+    measure::{
+        compare::{self, Bounds, Mismatches},
+        noise::{epsilon, nudged, spread},
+        values::{is_floating, same_bits},
+        views::{View, repeated},
+    },
+    verdict::{count, listed, number},
+};
+
+/// A network rounds at each of its operations; 64 roundings in a row reach 8 times one.
+const ROUNDINGS: f64 = 8.0;
+/// How often the last places are drawn. The largest of four is within a factor of two of the largest of many.
+const DRAWS: usize = 4;
+/// Of integers that follow from a comparison, such as an argmax, a few may be ties that rounding decides.
+const TIES: f64 = 0.01;
+/// In half precision a large part of a value may be rounding, but hardly more than this.
+const COARSEST: f64 = 0.125;
+
+/// A function, contiguous copies of its input, and what it makes of them.
+pub(super) struct Layouts<'l, 'f> {
+    traced: &'l mut Function<'f>,
+    given: &'l [Tensor],
+    base: Vec<Tensor>,
+    around: Vec<Tensor>,
+    expected: Tensor,
+    /// What may differ: an amount for each value, or, of integers, a number of values.
+    bound: f64,
+}
+
+/// A layout.
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    AsGiven,
+    Seen(View),
+    Broadcast(usize),
+}
+
+impl Layout {
+    fn name(self) -> String {
+        match self {
+            Self::AsGiven => "the input as it was given".to_owned(),
+            Self::Seen(View::Transposed(i, j)) => {
+                format!("a transposed view of dimensions {i} and {j}")
+            }
+            Self::Seen(View::Reversed) => "a view of all dimensions in reverse order".to_owned(),
+            Self::Seen(View::LastOutermost) => {
+                "a view of the last dimension outermost in memory".to_owned()
+            }
+            Self::Seen(View::FirstInnermost) => {
+                "a view of the first dimension innermost in memory".to_owned()
+            }
+            Self::Seen(View::Narrowed(dim)) => {
+                format!("a narrowed view along dimension {dim} of a larger storage")
+            }
+            Self::Seen(View::Strided) => "a view of every second value of a storage".to_owned(),
+            Self::Broadcast(dim) => format!("a broadcast view along dimension {dim}"),
+        }
+    }
+}
+
+/// What all layouts came to.
+pub(super) struct Tried {
+    /// With the largest difference.
+    pub(super) agreed: Vec<(String, f64)>,
+    /// With the error.
+    pub(super) refused: Vec<(String, String)>,
+    pub(super) differing: Vec<Differing>,
+}
+
+/// A layout with another result.
+pub(super) struct Differing {
+    pub(super) layout: String,
+    kind: Layout,
+    found: Found,
+}
+
+enum Found {
+    Values { elements: usize, largest: f64, mismatches: Mismatches },
+    Dims(Vec<usize>, DType),
+}
+
+impl Differing {
+    /// Other dims before other values; NaN before numbers.
+    pub(super) fn severity(&self, other: &Self) -> Ordering {
+        let of = |differing: &Self| match &differing.found {
+            Found::Dims(..) => f64::INFINITY,
+            Found::Values { largest, .. } if largest.is_nan() => f64::INFINITY,
+            Found::Values { largest, .. } => *largest,
+        };
+        of(self).total_cmp(&of(other))
+    }
+}
+
+impl<'l, 'f> Layouts<'l, 'f> {
+    pub(super) fn new(
+        traced: &'l mut Function<'f>,
+        given: &'l [Tensor],
+        seed: Seed,
+    ) -> Result<Self> {
+        let copies = given.iter().map(|t| t.detach().force_contiguous());
+        let base = copies.collect::<candle_core::Result<Vec<_>>>()?;
+        let mut detached = |members: &[Tensor]| traced(members).map(|output| output.detach());
+        let expected = steady(&mut detached, &base)?;
+        let around = match function::alternatives(&base, seed) {
+            Err(_) => base.clone(),
+            Ok(others) => {
+                let others = others.into_iter().zip(&base);
+                let around: Vec<Tensor> =
+                    others.map(|(other, own)| other.unwrap_or_else(|| own.clone())).collect();
+                if let Ok(output) = detached(&around)
+                    && same_bits(&expected, &output)?
+                {
+                    return Err(ignores(&expected));
+                }
+                around
+            }
+        };
+        let bound = bound(&mut detached, &base, &expected, seed)?;
+        Ok(Self { traced, given, base, around, expected, bound })
+    }
+
+    pub(super) fn bound(&self) -> f64 {
+        self.bound
+    }
+
+    pub(super) fn try_all(&mut self) -> Result<Tried> {
+        let rank = self.base.iter().map(Tensor::rank).max().unwrap_or(0);
+        let mut layouts = Vec::new();
+        if self.given.iter().any(|t| !t.is_contiguous() || t.layout().start_offset() > 0) {
+            layouts.push(Layout::AsGiven);
+        }
+        layouts.extend(View::all(rank).into_iter().map(Layout::Seen));
+        layouts.extend((0..rank).map(Layout::Broadcast));
+
+        let mut tried = Tried { agreed: Vec::new(), refused: Vec::new(), differing: Vec::new() };
+        for layout in layouts {
+            let Some((members, expected)) = self.laid_out(layout, &|_| true)? else { continue };
+            let output = match (self.traced)(&members) {
+                Ok(output) => output.detach(),
+                Err(error) => {
+                    tried.refused.push((layout.name(), error.source_text()));
+                    continue;
+                }
+            };
+            match self.compare(&output, &expected)? {
+                (by, None) => tried.agreed.push((layout.name(), by)),
+                (_, Some(found)) => {
+                    tried.differing.push(Differing { layout: layout.name(), kind: layout, found })
+                }
+            }
+        }
+        Ok(tried)
+    }
+
+    /// The members in a layout, those that `takes_part` holds for, and what the function makes of their values; `None` where
+    /// no member can lie so, or the function has no answer to such values.
+    fn laid_out(
+        &mut self,
+        layout: Layout,
+        takes_part: &dyn Fn(usize) -> bool,
+    ) -> Result<Option<(Vec<Tensor>, Tensor)>> {
+        let (mut members, mut any) = (self.base.clone(), false);
+        let mut values = None;
+        for i in (0..members.len()).filter(|i| takes_part(*i)) {
+            let (own, around) = (&self.base[i], &self.around[i]);
+            let view = match layout {
+                Layout::AsGiven => Some(self.given[i].detach()),
+                Layout::Seen(view) => {
+                    view.stored(own, around)?.map(|s| view.seen(&s)).transpose()?
+                }
+                Layout::Broadcast(dim) => repeated(own, dim)?.map(|(view, stored)| {
+                    values.get_or_insert_with(|| self.base.clone())[i] = stored;
+                    view
+                }),
+            };
+            if let Some(view) = view {
+                (members[i], any) = (view, true);
+            }
+        }
+        if !any {
+            return Ok(None);
+        }
+        let expected = match values {
+            None => self.expected.clone(),
+            Some(values) => match (self.traced)(&values) {
+                Ok(output) => output.detach(),
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(Some((members, expected)))
+    }
+
+    fn compare(&self, output: &Tensor, expected: &Tensor) -> Result<(f64, Option<Found>)> {
+        if output.dims() != expected.dims() || output.dtype() != expected.dtype() {
+            let found = Found::Dims(output.dims().to_vec(), output.dtype());
+            return Ok((f64::INFINITY, Some(found)));
+        }
+        let floating = is_floating(expected.dtype());
+        let absolute = if floating { self.bound } else { 0.0 };
+        let compared = compare::compare(output, expected, Bounds { relative: 0.0, absolute })?;
+        let by = compared.max_absolute;
+        Ok((
+            by,
+            match compared.mismatches {
+                Some(mismatches) if floating || mismatches.count as f64 > self.bound => {
+                    // NaN where a contiguous input has NaN, too (its values repeated may be such), says nothing.
+                    let told = mismatches.count > mismatches.nan_in_expected;
+                    told.then_some(Found::Values {
+                        elements: compared.elements,
+                        largest: by,
+                        mismatches,
+                    })
+                }
+                _ => None,
+            },
+        ))
+    }
+
+    /// What differs, by how much, and whether it is candle's own doing.
+    pub(super) fn told(
+        &mut self,
+        worst: &Differing,
+        agreed: &[(String, f64)],
+        refused: &[(String, String)],
+        differing: &[Differing],
+    ) -> Result<Failure> {
+        let culprit = self.culprit(worst)?;
+        let view = match culprit {
+            Some(i) => format!("{} as input {i}", worst.layout),
+            None => worst.layout.clone(),
+        };
+        let differs = match &worst.found {
+            Found::Dims(dims, dtype) => format!(
+                "the output has dims {dims:?} and dtype {}, not {:?} and {}",
+                dtype.as_str(),
+                self.expected.dims(),
+                self.expected.dtype().as_str(),
+            ),
+            Found::Values { elements, largest, mismatches } => {
+                let verb = if mismatches.count == 1 { "differs" } else { "differ" };
+                let of = format!("{} of {}", mismatches.count, count(*elements, "output value"));
+                match (largest.is_nan(), is_floating(self.expected.dtype())) {
+                    (true, _) => format!("{of} {verb}, {} of them NaN", mismatches.nan_in_actual),
+                    (_, false) => format!("{of} {verb}"),
+                    _ => format!(
+                        "{of} {verb}, by up to {}, where rounding makes up to {}",
+                        number(*largest),
+                        number(self.bound),
+                    ),
+                }
+            }
+        };
+        let mut failure = Failure::violated(format!(
+            "the same values give another result when they lie otherwise in memory: {view}"
+        ));
+        if let Found::Values { mismatches, .. } = &worst.found
+            && let Some(place) = &mismatches.greatest_absolute
+        {
+            let of = |n: &compare::Number| n.to_string().parse().unwrap_or(f64::NAN);
+            let (got, expected) = told_apart(of(&place.actual), of(&place.expected));
+            let index = &place.index;
+            failure = failure.fact(
+                "worst",
+                format!("{index:?}: {got} from the view, {expected} from a contiguous copy of it"),
+            );
+        }
+        let names = |layouts: Vec<&str>| match layouts.is_empty() {
+            true => "none".to_owned(),
+            false => listed(&layouts),
+        };
+        failure = failure
+            .fact("differ", names(differing.iter().map(|d| d.layout.as_str()).collect()))
+            .fact("agree", names(agreed.iter().map(|(layout, _)| layout.as_str()).collect()));
+        if !refused.is_empty() {
+            let layouts = refused.iter().map(|(layout, _)| layout.as_str()).collect();
+            failure = failure.fact("refused", names(layouts));
+        }
+        let mut evidence = differs;
+        let mut advice =
+            "call `.contiguous()?` on the input, before the first operation that minds";
+        if let Some(engine) = self.engine(worst, culprit)? {
+            evidence = format!("{evidence}; {engine}");
+            advice = "call `.contiguous()?` on what goes into the `Linear` or `matmul`; candle's product of a strided batch is wrong";
+        }
+        let finding = Finding::confirmed(Cause::LayoutDependent, evidence);
+        Ok(failure.finding(finding.at(view).advice_is(advice)))
+    }
+
+    /// The one member whose layout alone makes a difference.
+    fn culprit(&mut self, worst: &Differing) -> Result<Option<usize>> {
+        if self.base.len() == 1 {
+            return Ok(None);
+        }
+        let mut alone = Vec::new();
+        for i in 0..self.base.len() {
+            let Some((members, expected)) = self.laid_out(worst.kind, &|at| at == i)? else {
+                continue;
+            };
+            let Ok(output) = (self.traced)(&members) else { continue };
+            if self.compare(&output.detach(), &expected)?.1.is_some() {
+                alone.push(i);
+            }
+        }
+        Ok(match alone[..] {
+            [only] => Some(only),
+            _ => None,
+        })
+    }
+
+    /// Whether candle's own product is at work: found in the function's graph, or by trying `Linear` on such a view.
+    fn engine(&mut self, worst: &Differing, culprit: Option<usize>) -> Result<Option<String>> {
+        let Layout::Seen(view) = worst.kind else { return Ok(None) };
+        let takes_part = |i: usize| culprit.is_none_or(|only| only == i);
+        let mut members = self.base.clone();
+        let mut changed = 0;
+        // Variables live as long as the graph is read.
+        let mut variables = Vec::new();
+        for i in (0..members.len()).filter(|i| takes_part(*i)) {
+            let Some(stored) = view.stored(&self.base[i], &self.around[i])? else { continue };
+            changed = changed.max(changed_by_linear(&view.seen(&stored)?)?);
+            members[i] = match tracked(&stored)? {
+                Some(variable) => {
+                    variables.push(variable.clone());
+                    view.seen(variable.as_tensor())?
+                }
+                None => view.seen(&stored)?,
+            };
+        }
+        if changed == 0 {
+            return Ok(None);
+        }
+        let in_graph = match (self.traced)(&members) {
+            Ok(output) => has_strided_product(&output)?,
+            Err(_) => false,
+        };
+        let changes = format!(
+            "candle's own `Linear` is wrong on this view: with the identity as its weight it changes {} of it",
+            count(changed, "value"),
+        );
+        Ok(Some(match in_graph {
+            true => {
+                format!("a matmul of a strided tensor is in the function's graph, and {changes}")
+            }
+            false => changes,
+        }))
+    }
+}
+
+/// What rounding may make of the output: an amount, or of integers a number.
+fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> Result<f64> {
+    let floating = is_floating(expected.dtype());
+    let mut noise: f64 = 0.0;
+    for draw in 0..DRAWS {
+        let seed = seed.split(&format!("noise {draw}"));
+        let members = x.iter().enumerate().map(|(i, t)| nudged(t, seed, &format!("input {i}")));
+        let Ok(moved) = f(&members.collect::<candle_core::Result<Vec<_>>>()?) else { continue };
+        if moved.dims() != expected.dims() || moved.dtype() != expected.dtype() {
+            continue;
+        }
+        noise = noise.max(match floating {
+            true => spread(expected, &moved)?.0,
+            false => {
+                let exact = Bounds { relative: 0.0, absolute: 0.0 };
+                let compared = compare::compare(&moved, expected, exact)?;
+                compared.mismatches.map_or(0.0, |m| m.count as f64)
+            }
+        });
+    }
+    let Some(epsilon) = epsilon(expected.dtype()) else {
+        return Ok((ROUNDINGS * noise).max(TIES * expected.elem_count() as f64));
+    };
+    // A single value without end (a masked logit) is equal or it is not; the finite ones have a size.
+    let size = crate::measure::values::to_f64_vec(expected)?;
+    let size = size.into_iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
+    // A sum of n numbers in another order moves by up to sqrt(n) roundings.
+    let terms = x.iter().map(|t| t.elem_count() / t.dims()[0]).max().unwrap_or(1).max(1);
+    let sums = (ROUNDINGS * epsilon * (terms as f64).sqrt()).min(COARSEST);
+    // Where the output is finer than the input (f32 inside, f64 out), the input's own format is in `noise`.
+    let noise = if noise.is_finite() { noise } else { 0.0 };
+    Ok((ROUNDINGS * noise).max(sums * size))
+}
+
+fn ignores(output: &Tensor) -> Failure {
+    let evidence = format!(
+        "{} the same bits for two inputs that differ everywhere",
+        match output.elem_count() {
+            1 => "the only output value has".to_owned(),
+            n => format!("all {n} output values have"),
+        },
+    );
+    Failure::vacuous("the output does not depend on the input, however that lies in memory")
+        .finding(Finding::confirmed(Cause::OutputConstant, evidence))
+}
