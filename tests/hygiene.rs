@@ -78,4 +78,15 @@ mod nothing_in_scope {
         ::candling::assert_gradients_correct!(Tensor::tanh, x, "context {n}");
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertion_on_rows_expands() -> ::candling::Result<()> {
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [2.0, 3.0]], &Device::Cpu)?;
+        let (n, seed) = (1, ::candling::Seed::new(1));
+        let report = ::candling::assert_batch_independent!(|x| x.tanh(), x);
+        ::std::assert_eq!(report.rows, 3);
+        ::candling::assert_batch_independent!(Tensor::tanh, &x, seed = seed, "context {}", n);
+        ::candling::assert_batch_independent!(|x: &Tensor| x.tanh(), &x, "context {n}",);
+        ::std::result::Result::Ok(())
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) fn erased<'f, I: Input>(
     move |members| Ok(f(members)?.detach())
 }
 
-/// As [`erased`], with the graph of what it returns: for a backward pass.
+/// As [`erased`], and what it returns keeps its graph, for checks that walk it backward.
 pub(crate) fn with_graph<'f, I: Input>(
     what: &'static str,
     mut f: impl FnMut(&I) -> candle_core::Result<Tensor> + 'f,

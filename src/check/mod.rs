@@ -21,6 +21,7 @@ pub use dependence::sequence::{
     CacheConsistent, CacheConsistentReport, CachedRun, PaddingInvariant, PaddingInvariantReport,
     PositionSensitive, PositionSensitiveReport, Side,
 };
+pub use dependence::{BatchIndependent, BatchIndependentReport, GradientProof};
 pub use gradients::{
     Differentiated, GradientVerdict, GradientsCorrect, GradientsCorrectReport, GradientsFlow,
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,

@@ -4,6 +4,7 @@ pub(crate) mod accuracy;
 pub(crate) mod activity;
 pub(crate) mod affine;
 pub(crate) mod backward;
+pub(crate) mod batch;
 pub(crate) mod blind_loss;
 pub(crate) mod compare;
 pub(crate) mod effect;

@@ -9,6 +9,6 @@ mod engine;
 mod flow;
 mod forms;
 mod learners;
-mod models;
+pub(crate) mod models;
 mod trace;
 mod unused;

@@ -3,3 +3,5 @@
 pub(super) mod batch;
 pub(super) mod pairs;
 pub(super) mod sequence;
+
+pub use batch::{BatchIndependent, BatchIndependentReport, GradientProof};

@@ -1,0 +1,281 @@
+use std::panic::Location;
+
+use candle_core::Tensor;
+
+use super::{
+    mixed::Mixed,
+    other_sizes::other_sizes,
+    report::{BatchIndependentReport, GradientProof},
+};
+use crate::{
+    Cause, Failure, Finding, Input, Result, Seed,
+    check::{
+        call,
+        function::{self, Function},
+    },
+    diagnose::engine,
+    measure::{
+        batch::{Backward, Flow, GradientLeak, Noticed, Probed},
+        graph::Graph,
+        perturb::Mix,
+        rows,
+        values::{is_floating, same_bits},
+    },
+    verdict::number,
+};
+
+/// No row of the output depends on another row of the input.
+///
+/// # How
+///
+/// *By replacement*, the verdict. Every row gets a code word of which half the bits are set, no word twice, so that for any
+/// two rows there is a bit that the one carries and the other does not (E. Sperner, 1928). For each bit, the rows that
+/// carry it are replaced by other values of the same kind, and the output of all others must stay the same in every bit.
+/// That tests every ordered pair of rows in about log2 N + 5 calls of the function, with no threshold: on one device a
+/// batch of one size runs the same kernels, and a row's numbers never meet another's. Works for token ids and several
+/// inputs, for outputs of any dtype, and behind operations that candle does not differentiate.
+///
+/// *By gradient*, for floats: two backward passes with powers of two as the rows' weights. A power of two scales a float
+/// exactly, so a row that depends on itself alone has the same gradient in both, bit for bit, after dividing by its weights.
+/// What does not is decided by masks: from a part of the rows, the gradient at all others must be exactly zero. This sees
+/// what is too small to change a bit. Where no gradient arrives the report says so; it is no failure.
+///
+/// *By other sizes*: the first row alone, the last row alone, and three rows must have the output that they have in the
+/// batch. Other sizes run other kernels, so this is judged beyond rounding: 64 times what moving every input by its last bit
+/// does, and 1e-4 of the largest output (f32).
+///
+/// A row that depends on another is traced to it by halving, and small batches are drawn as a matrix. Where an experiment
+/// tells how rows are mixed (a softmax or a mean over dimension 0, batch norm in training mode, a reshape where a transpose
+/// was meant, shifted rows), the message says which.
+///
+/// The function is called some twenty times; what it changes by being called (running statistics in training mode) stays
+/// changed.
+///
+/// # Errors
+///
+/// - [`Violated`](crate::FailureKind::Violated) with [`Cause::BatchMixed`], or with [`Cause::BatchSizeFixed`] where the
+///   function does not take another batch size or answers otherwise in it.
+/// - `Vacuous` for a batch of one row, and where no replacement changes the output.
+/// - `NotRun` where the output has another number of rows than the input, holds NaN, or differs between two calls, and
+///   where the closure returns an error.
+///
+/// # Examples
+///
+/// ```
+/// use candling::{check::BatchIndependent, prelude::*};
+///
+/// let x = Seed::new(1).normal("x", (8, 5, 4), DType::F32, &Device::Cpu)?;
+/// let report = BatchIndependent::new().check(|x: &Tensor| x.mean(1)?.tanh(), &x)?;
+/// assert_eq!((report.rows, report.sizes), (8, vec![1, 3]));
+///
+/// // dimension 0 where dimension 1 was meant:
+/// let softmax = |x: &Tensor| candle_nn::ops::softmax(x, 0);
+/// let failure = BatchIndependent::new().check(softmax, &x).unwrap_err();
+/// assert_eq!(failure.cause(), Some(Cause::BatchMixed));
+/// assert!(failure.text().contains("a softmax over dimension 0"));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// *Source:* charting dependences between rows by backpropagation is A. Karpathy's advice in
+/// [*A Recipe for Training Neural Networks*](https://karpathy.github.io/2019/04/25/recipe/) (2019), for one row; the code
+/// words that make it all rows are E. Sperner's, *Ein Satz über Untermengen einer endlichen Menge*, Mathematische
+/// Zeitschrift 27 (1928).
+#[derive(Clone, Debug)]
+#[must_use = "an options type does nothing until `check` is called"]
+pub struct BatchIndependent {
+    seed: Seed,
+    allowed: Vec<Cause>,
+}
+
+impl Default for BatchIndependent {
+    fn default() -> Self {
+        Self { seed: Seed::new(0), allowed: Vec::new() }
+    }
+}
+
+impl BatchIndependent {
+    /// Seed 0, and no cause allowed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Draws the other values that rows are replaced by. Default: `Seed::new(0)`.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Does not fail for this cause: it is intended here (batch norm in training mode, a contrastive loss). What was found
+    /// is in the report.
+    pub fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
+    }
+
+    /// Replaces rows of `x` and looks at all others of `f(x)`.
+    ///
+    /// # Errors
+    ///
+    /// See [`BatchIndependent`].
+    #[track_caller]
+    pub fn check<I: Input>(
+        &self,
+        f: impl FnMut(&I) -> candle_core::Result<Tensor>,
+        x: &I,
+    ) -> Result<BatchIndependentReport> {
+        let location = Location::caller();
+        let mut f = function::with_graph("the function", f);
+        call::run("batch_independent", location, || self.run(&mut f, x.members()))
+    }
+
+    fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<BatchIndependentReport> {
+        function::input(x)?;
+        if x[0].dims()[0] == 1 {
+            return Err(Failure::vacuous("the batch has one row: there is nothing to mix")
+                .help("give it at least 2 rows, better 8 or more"));
+        }
+        let draw = |label: &str| -> Result<Mix> {
+            let others = function::alternatives(x, self.seed.split(label))?;
+            Ok(Mix::new(x, &others, 0)?)
+        };
+        let draws = [draw("first draw")?, draw("second draw")?];
+        let base = draws[0].base()?;
+        let own = function::steady_rows(&mut |x: &[Tensor]| Ok(f(x)?.detach()), &base, 1)?;
+
+        let mut probed = Probed::new(f, draws, own)?;
+        let noticed = probed.all_pairs()?;
+        let mut report = BatchIndependentReport {
+            rows: probed.rows(),
+            forwards: 0,
+            unmoved: (0..probed.rows()).filter(|row| !noticed.moved[*row]).collect(),
+            gradient: GradientProof::NotTried,
+            sizes: Vec::new(),
+            allowed: Vec::new(),
+        };
+        if !noticed.affected().is_empty() {
+            still_the_same(&mut probed)?;
+            let mixed = Mixed::traced(&mut probed, &noticed, x[0].dims())?;
+            if !self.allowed.contains(&Cause::BatchMixed) {
+                return Err(mixed.failure(&mut probed)?);
+            }
+            report.allowed = mixed.findings();
+            report.forwards = CALLS_OF_STEADY + probed.forwards();
+            return Ok(report);
+        }
+        if report.unmoved.len() == report.rows {
+            return Err(nothing_moved(&probed, &noticed)?);
+        }
+
+        let mut findings = Vec::new();
+        let sizes = other_sizes(&mut probed)?;
+        report.sizes = sizes.same;
+        findings.extend(sizes.refused);
+        findings.extend(sizes.differs);
+        report.forwards = CALLS_OF_STEADY + probed.forwards() + 1;
+        let (gradient, leaks) = gradient(f, &base, self.seed)?;
+        report.gradient = gradient;
+        findings.extend(leaks.iter().map(below_a_bit));
+
+        let kept = call::not_allowed(findings.clone(), &self.allowed);
+        if kept.is_empty() {
+            report.allowed = findings;
+            return Ok(report);
+        }
+        Err(Failure::violated(headline(&kept, &leaks, report.rows))
+            .fact(
+                "by replacement",
+                format!("all {} rows are independent of each other", report.rows),
+            )
+            .with_findings(kept))
+    }
+}
+
+/// [`function::steady`] calls twice.
+const CALLS_OF_STEADY: usize = 2;
+
+/// The function gives the same again after all the probes: what was seen is the rows' doing and no state's.
+fn still_the_same(probed: &mut Probed<'_, '_>) -> Result<()> {
+    let again = probed.again()?;
+    match same_bits(&again, probed.own())? {
+        true => Ok(()),
+        false => Err(Failure::not_run(
+            "after other inputs the function gives another result on the same one: what depends on what cannot be told",
+        )
+        .finding(Finding::confirmed(
+            Cause::StateKept,
+            "two calls in a row agree, and a third, after calls on other inputs, does not",
+        ))),
+    }
+}
+
+fn nothing_moved(probed: &Probed<'_, '_>, noticed: &Noticed) -> Result<Failure> {
+    let rows = noticed.moved.len();
+    let failure = Failure::vacuous(format!(
+        "replacing rows of the input changes nothing in the output, so none of its {rows} rows can depend on another",
+    ));
+    let constant = !rows::differ(probed.own())?;
+    let (cause, evidence) = match constant {
+        true => (Cause::OutputConstant, "all rows of the output are the same, and stay so"),
+        false => (Cause::InputIgnored, "every bit of the output stays as it was"),
+    };
+    Ok(failure.finding(match is_floating(probed.own().dtype()) {
+        true => Finding::confirmed(cause, evidence),
+        // A class that wins everywhere may be the right answer.
+        false => Finding::possible(cause, evidence),
+    }))
+}
+
+/// The verdict of the backward pass, and what reaches other rows.
+fn gradient(
+    f: &mut Function<'_>,
+    base: &[Tensor],
+    seed: Seed,
+) -> Result<(GradientProof, Vec<GradientLeak>)> {
+    let Some(mut backward) = Backward::of(f, base, seed)? else {
+        return Ok((GradientProof::NotFloat, Vec::new()));
+    };
+    Ok(match backward.flow()? {
+        Flow::Apart { passes, reached } => {
+            (GradientProof::Proved { passes, rows: reached }, Vec::new())
+        }
+        Flow::None => (GradientProof::Cut, Vec::new()),
+        Flow::NotFinite => (GradientProof::NotFinite, Vec::new()),
+        Flow::Refused(failure) => (GradientProof::Refused(failure.source_text()), Vec::new()),
+        Flow::Mixed(leaks) => {
+            // The function itself was just proved to keep rows apart. A backward pass of candle's that is wrong by
+            // itself, on the values it had, is not the model's fault.
+            match engine::defects(&Graph::of(backward.output(), &[]), false)?.first() {
+                Some(defect) => (GradientProof::Engine(defect.operation.clone()), Vec::new()),
+                None => (GradientProof::NotTried, leaks),
+            }
+        }
+    })
+}
+
+fn below_a_bit(leak: &GradientLeak) -> Finding {
+    let GradientLeak { output, input, size, own } = leak;
+    Finding::confirmed(
+        Cause::BatchMixed,
+        format!(
+            "its gradient reaches row {input} of the input, with {} where that row's own gets {}; replacing the row \
+             changed no bit of it, so the dependence is below rounding, or in the backward pass alone",
+            number(*size),
+            number(*own),
+        ),
+    )
+    .at(format!("row {output} of the output"))
+}
+
+fn headline(findings: &[Finding], leaks: &[GradientLeak], rows: usize) -> String {
+    if findings[0].cause() == Cause::BatchMixed {
+        let GradientLeak { output, input, .. } = leaks[0];
+        return format!(
+            "the gradient of row {output} of the output reaches row {input} of the input"
+        );
+    }
+    let place = findings[0].place().unwrap_or("another size");
+    match findings[0].evidence().starts_with("the output of row") {
+        true => format!("the output of a row is another in {place} than in the batch of {rows}"),
+        false => format!("the function works on the batch of {rows} rows, and not on {place}"),
+    }
+}

@@ -1,0 +1,93 @@
+//! The same rows in batches of other sizes.
+
+use crate::{
+    Cause, Finding, Result,
+    measure::batch::{Outcome, Part, Probed, part, rounding},
+    verdict::number,
+};
+
+/// What other batch sizes showed.
+pub(super) struct OtherSizes {
+    /// The sizes in which every row had the output it has in the full batch.
+    pub(super) same: Vec<usize>,
+    /// The function cannot take, or answers otherwise shaped, a batch of another size.
+    pub(super) refused: Vec<Finding>,
+    /// A row has another output there.
+    pub(super) differs: Vec<Finding>,
+}
+
+/// A row alone, the last one alone, and an odd number of rows: what a hidden batch size, a `squeeze` and a division by the
+/// number of rows cannot stand.
+pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
+    let n = probed.rows();
+    let mut parts = vec![Part { first: 0, rows: 1 }, Part { first: n - 1, rows: 1 }];
+    match n {
+        ..=2 => {}
+        3 => parts.push(Part { first: 0, rows: 2 }),
+        _ => parts.push(Part { first: 0, rows: 3 }),
+    }
+    let mut seen = OtherSizes { same: Vec::new(), refused: Vec::new(), differs: Vec::new() };
+    let mut allowed = None;
+    let mut failed: Vec<usize> = Vec::new();
+    for at in parts {
+        if failed.contains(&at.rows) {
+            continue;
+        }
+        let place = match at.rows {
+            1 => "a batch of one".to_owned(),
+            rows => format!("a batch of {rows}"),
+        };
+        let (finding, is_refusal) = match part(probed, at)? {
+            Outcome::Error(error) => {
+                let error = error.lines().next().unwrap_or_default().to_owned();
+                let evidence = format!("the function returns an error: {error}");
+                (Finding::confirmed(Cause::BatchSizeFixed, evidence).at(place), true)
+            }
+            Outcome::Dims(dims) => {
+                let mut expected = probed.own().dims().to_vec();
+                expected[0] = at.rows;
+                let evidence = format!("the output has dims {dims:?} where {expected:?} fit");
+                let advice =
+                    "take the batch size from the input, and name the dimension of a `squeeze`";
+                (
+                    Finding::confirmed(Cause::BatchSizeFixed, evidence).at(place).advice_is(advice),
+                    true,
+                )
+            }
+            Outcome::Apart { difference: 0.0, .. } => {
+                seen.same.push(at.rows);
+                continue;
+            }
+            Outcome::Apart { row, difference, size } => {
+                let limit = match allowed {
+                    Some(limit) => limit,
+                    None => *allowed.insert(rounding(probed)?),
+                };
+                if difference <= limit {
+                    seen.same.push(at.rows);
+                    continue;
+                }
+                let evidence = format!(
+                    "the output of row {row} is {} away from what it is in the batch of {n}, where its size is {}; \
+                     rounding explains {}",
+                    number(difference),
+                    number(size),
+                    number(limit),
+                );
+                let advice = "look for a division by the number of rows, and for a `squeeze` or a branch that depends on it";
+                (
+                    Finding::confirmed(Cause::BatchSizeFixed, evidence).at(place).advice_is(advice),
+                    false,
+                )
+            }
+        };
+        failed.push(at.rows);
+        match is_refusal {
+            true => seen.refused.push(finding),
+            false => seen.differs.push(finding),
+        }
+    }
+    seen.same.dedup();
+    seen.same.retain(|rows| !failed.contains(rows));
+    Ok(seen)
+}
