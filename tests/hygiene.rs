@@ -89,4 +89,35 @@ mod nothing_in_scope {
         ::candling::assert_batch_independent!(|x: &Tensor| x.tanh(), &x, "context {n}",);
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertions_on_positions_and_features_expand() -> ::candling::Result<()> {
+        let x = ::candling::Seed::new(1).normal("x", (2, 3), DType::F32, &Device::Cpu)?;
+        let (mask, n) = (Tensor::tril2(3, DType::U8, &Device::Cpu)?, 1);
+        let seed = ::candling::Seed::new(2);
+        let both = [::std::clone::Clone::clone(&x), ::std::clone::Clone::clone(&x)];
+        let report = ::candling::assert_causal!(|x| x.cumsum(1), &x);
+        ::std::assert_eq!(report.positions, 3);
+        ::candling::assert_causal!(
+            |x: &Tensor| x.cumsum(1),
+            x,
+            dim = 1,
+            seed = seed,
+            "context {}",
+            n
+        );
+        ::candling::assert_causal!(move |[a, b]| (a + b)?.cumsum(1), both, "context {n}",);
+        ::candling::assert_dependence!(|x| x.cumsum(1), &x, &mask);
+        ::candling::assert_dependence!(|x| x.cumsum(1), x, mask, dim = 1, seed = seed,);
+        ::candling::assert_dependence!(|x| x.cumsum(1), x, mask, dim = 1, "context {}", n);
+        ::candling::assert_uses_input!(Tensor::tanh, &x);
+        ::candling::assert_uses_input!(
+            |x| x.tanh(),
+            x,
+            dims = [1],
+            ignore = (1, [0]),
+            "context {n}"
+        );
+        ::std::result::Result::Ok(())
+    }
 }

@@ -15,7 +15,10 @@
 /// let x = Seed::new(1).normal("x", (2, 10, 4), DType::F32, &Device::Cpu)?;
 ///
 /// use candle_nn::RNN;
-/// let report = assert_causal!(|x| rnn.states_to_tensor(&rnn.seq(x)?), &x, "a GRU");
+/// let report = assert_causal!(|x| {
+///     let states = rnn.seq(x)?;
+///     Tensor::stack(&states.iter().map(|state| state.h()).collect::<Vec<_>>(), 1)
+/// }, &x, "a GRU");
 /// assert_eq!(report.cuts, 9);
 /// # candling::Result::Ok(())
 /// ```

@@ -1,1 +1,0 @@
-//! Positions and features: which output depends on which input.
