@@ -31,6 +31,10 @@ fn healthy_decoders_pass_whatever_their_closures_return() -> candling::Result<()
         assert!(report.positions == 7 && report.runs.len() == 7, "{:?}", report.runs);
         assert!(report.runs.iter().all(|run| run.first_different.is_none()));
         assert!(report.difference * 4.0 < report.allowed, "{report:?}");
+        // The other forms are computed as this one is.
+        if seed.value() >= 5 {
+            continue;
+        }
         model.last_only = true;
         assert_cache_consistent!(|x| last(&model.full(x)?), |x, at| model.step(x, at), &ids);
         assert_cache_consistent!(
@@ -50,7 +54,7 @@ fn healthy_decoders_pass_whatever_their_closures_return() -> candling::Result<()
 
 #[test]
 fn every_float_and_layout_passes() -> candling::Result<()> {
-    for seed in 0..10 {
+    for seed in 0..4 {
         let seed = Seed::new(seed);
         for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
             let model = Decoder::new(seed, dtype, CacheBug::None)?;
@@ -70,37 +74,51 @@ fn every_float_and_layout_passes() -> candling::Result<()> {
     Ok(())
 }
 
+/// The outputs at all positions, and the state after the last.
+fn unrolled<R: RNN>(
+    cell: &R,
+    x: &Tensor,
+    before: &R::State,
+) -> candle_core::Result<(Tensor, R::State)> {
+    let states = cell.seq_init(x, before)?;
+    let joined = cell.states_to_tensor(&states)?;
+    let outputs = joined.reshape((x.dim(0)?, x.dim(1)?, ()))?;
+    Ok((outputs, states[states.len() - 1].clone()))
+}
+
+fn recurrent<R: RNN>(cell: &R, x: &Tensor) -> candling::Result<()> {
+    let zero = cell.zero_state(x.dim(0)?)?;
+    let state = RefCell::new(zero.clone());
+    let full = |x: &Tensor| Ok(unrolled(cell, x, &cell.zero_state(x.dim(0)?)?)?.0);
+    let step = |x: &Tensor, offset: usize| {
+        let before = if offset == 0 { zero.clone() } else { state.borrow().clone() };
+        let (outputs, after) = unrolled(cell, x, &before)?;
+        *state.borrow_mut() = after;
+        Ok(outputs)
+    };
+    assert_cache_consistent!(full, step, x);
+    // The state is carried over from one sequence to the next.
+    let step = |x: &Tensor, _: usize| {
+        let (outputs, after) = unrolled(cell, x, &state.borrow().clone())?;
+        *state.borrow_mut() = after;
+        Ok(outputs)
+    };
+    let failure = CacheConsistent::new().check(full, step, x).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::StateKept), "{failure}");
+    // Every call starts anew.
+    let failure = CacheConsistent::new().check(full, |x, _| full(x), x).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::CacheMismatch), "{failure}");
+    Ok(())
+}
+
 #[test]
-fn recurrent_networks_pass() -> candling::Result<()> {
+fn recurrent_networks_pass_and_fail_as_caches_do() -> candling::Result<()> {
     for seed in 0..SEEDS {
         let seed = Seed::new(seed);
         let (_, vb) = seed.var_builder(DType::F32, CPU);
         let x = seed.normal("x", (2, 6, 4), DType::F32, CPU)?;
-        let cell = lstm(4, 8, LSTMConfig::default(), vb.pp("lstm"))?;
-        let state = RefCell::new(cell.zero_state(2)?);
-        let full = |x: &Tensor| {
-            let states = cell.seq_init(x, &cell.zero_state(x.dim(0)?)?)?;
-            cell.states_to_tensor(&states)
-        };
-        let step = |x: &Tensor, offset: usize| {
-            let before = if offset == 0 { cell.zero_state(2)? } else { state.borrow().clone() };
-            let states = cell.seq_init(x, &before)?;
-            *state.borrow_mut() = states[states.len() - 1].clone();
-            cell.states_to_tensor(&states)
-        };
-        assert_cache_consistent!(full, step, &x);
-        let cell = gru(4, 8, GRUConfig::default(), vb.pp("gru"))?;
-        let state = RefCell::new(cell.zero_state(2)?);
-        assert_cache_consistent!(
-            |x| cell.states_to_tensor(&cell.seq(x)?),
-            |x, offset| {
-                let before = if offset == 0 { cell.zero_state(2)? } else { state.borrow().clone() };
-                let states = cell.seq_init(x, &before)?;
-                *state.borrow_mut() = states[states.len() - 1].clone();
-                cell.states_to_tensor(&states)
-            },
-            &x
-        );
+        recurrent(&lstm(4, 8, LSTMConfig::default(), vb.pp("lstm"))?, &x)?;
+        recurrent(&gru(4, 8, GRUConfig::default(), vb.pp("gru"))?, &x)?;
     }
     Ok(())
 }
@@ -124,7 +142,7 @@ fn every_defect_is_found_on_every_seed_and_named() -> candling::Result<()> {
         (Bug::OffByOne, Cause::CacheMismatch, "weighs them otherwise"),
     ];
     for (bug, cause, words) in cases {
-        for seed in 0..8 {
+        for seed in 0..3 {
             let failure = checked(Seed::new(seed), bug).expect_err(&format!("{bug:?}, {seed}"));
             let flat = text(&failure).split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(failure.kind(), FailureKind::Violated, "{bug:?}, {seed}: {flat}");
@@ -138,13 +156,118 @@ fn every_defect_is_found_on_every_seed_and_named() -> candling::Result<()> {
 #[test]
 fn the_texts_read_well() -> candling::Result<()> {
     let of = |bug| checked(Seed::new(3), bug).map_or_else(|f| text(&f), |_| "passed".to_owned());
-    insta::assert_snapshot!(of(CacheBug::MaskLacksOffset), @"");
-    insta::assert_snapshot!(of(CacheBug::NeverReset), @"");
-    insta::assert_snapshot!(of(CacheBug::NotKept), @"");
-    insta::assert_snapshot!(of(CacheBug::OffsetIgnored), @"");
-    insta::assert_snapshot!(of(CacheBug::NoWindow), @"");
-    insta::assert_snapshot!(of(CacheBug::ReadsFirst), @"");
-    insta::assert_snapshot!(of(CacheBug::SingleTokens), @"");
+    insta::assert_snapshot!(of(CacheBug::MaskLacksOffset), @"
+    assertion `cache_consistent` failed
+    in chunks of 2, 5, the step leaves the full pass at position 2: 2.03 instead of 2.61
+
+      against the full pass  one by one                         equal within 2.74e-6
+                             one by one, after another prompt   equal within 2.74e-6
+                             all at once                        equal
+                             5 tokens, then one by one          equal within 2.56e-6
+                             in chunks of 2, 5                  differs from position 2 on, by up to 3.78
+                             in chunks of 5, 2                  differs from position 5 on, by up to 2.72
+                             in chunks of 1, 2, 4               differs from position 1 on, by up to 3.6
+      rounding explains      3.02e-5
+
+      confirmed  cache-mismatch   row 0, position 2, output 8: token by token and the prompt at once are right; in
+                                  a chunk, position 2 does not see token 1: the mask of a chunk lacks the offset
+      help       a chunk of t tokens at an offset needs a mask of (t, offset + t): position i sees the keys
+                 0..=offset + i; see docs/causes.md#cache-mismatch
+    ");
+    insta::assert_snapshot!(of(CacheBug::NeverReset), @"
+    assertion `cache_consistent` failed
+    one by one, after another prompt, the step leaves the full pass at position 0: -4.25 instead of 0.543
+
+      against the full pass  one by one                         equal within 2.74e-6
+                             one by one, after another prompt   differs from position 0 on, by up to 4.79
+      rounding explains      3.02e-5
+
+      confirmed  state-kept   the same tokens from offset 0 again, after another prompt, are 4.79 away from
+                              position 0 on
+      help       clear the cache where the offset is 0, and all of it; see docs/causes.md#state-kept
+    ");
+    insta::assert_snapshot!(of(CacheBug::NotKept), @"
+    assertion `cache_consistent` failed
+    one by one, the step leaves the full pass at position 1: 1.26 instead of -1.71
+
+      against the full pass  one by one                         differs from position 1 on, by up to 5.79
+                             one by one, after another prompt   differs from position 1 on, by up to 5.79
+                             all at once                        equal
+                             5 tokens, then one by one          differs from position 5 on, by up to 5.4
+                             in chunks of 2, 5                  differs from position 2 on, by up to 4.82
+                             in chunks of 5, 2                  differs from position 5 on, by up to 5.4
+                             in chunks of 1, 2, 4               differs from position 1 on, by up to 6.27
+      rounding explains      3.02e-5
+
+      confirmed  cache-mismatch   row 0, position 1, output 5: at position 6 the step does not notice any earlier
+                                  token: nothing is kept in the cache, or nothing is read from it
+      help       append keys and values to the cache, and attend to what it returns, not to those of the call; see
+                 docs/causes.md#cache-mismatch
+    ");
+    insta::assert_snapshot!(of(CacheBug::OffsetIgnored), @"
+    assertion `cache_consistent` failed
+    one by one, the step leaves the full pass at position 1: 0.107 instead of 0.172
+
+      against the full pass  one by one                         differs from position 1 on, by up to 3.6
+                             one by one, after another prompt   differs from position 1 on, by up to 3.6
+                             all at once                        equal
+                             5 tokens, then one by one          differs from position 5 on, by up to 2.67
+                             in chunks of 2, 5                  differs from position 2 on, by up to 3
+                             in chunks of 5, 2                  differs from position 5 on, by up to 2.82
+                             in chunks of 1, 2, 4               differs from position 1 on, by up to 4.41
+      rounding explains      3.02e-5
+
+      confirmed  cache-mismatch   row 0, position 1, output 1: the step sees the tokens that the full pass sees,
+                                  and another offset gives the same, bit for bit: the offset is not used
+      help       pass the offset on: the position of a token is `offset` plus its place in the call; see
+                 docs/causes.md#cache-mismatch
+    ");
+    insta::assert_snapshot!(of(CacheBug::NoWindow), @"
+    assertion `cache_consistent` failed
+    one by one, the step leaves the full pass at position 3: 0.169 instead of -1.58
+
+      against the full pass  one by one                         differs from position 3 on, by up to 3.73
+                             one by one, after another prompt   differs from position 3 on, by up to 3.73
+                             all at once                        differs from position 3 on, by up to 3.73
+                             5 tokens, then one by one          differs from position 3 on, by up to 3.73
+                             in chunks of 2, 5                  differs from position 3 on, by up to 3.73
+                             in chunks of 5, 2                  differs from position 3 on, by up to 3.73
+                             in chunks of 1, 2, 4               differs from position 3 on, by up to 3.73
+      rounding explains      3.42e-5
+
+      confirmed  cache-mismatch   row 0, position 3, output 9: at position 6 the step sees positions 0 to 5 before
+                                  it, the full pass positions 2 to 5
+      help       a cache needs the mask of the full pass: keep the window, and drop what is older; see
+                 docs/causes.md#cache-mismatch
+    ");
+    insta::assert_snapshot!(of(CacheBug::ReadsFirst), @"
+    assertion `cache_consistent` failed
+    all at once, the step leaves the full pass at position 6: 3.34 instead of 0.314
+
+      against the full pass  one by one                         equal within 2.74e-6
+                             one by one, after another prompt   equal within 2.74e-6
+                             all at once                        differs from position 6 on, by up to 3.68
+                             5 tokens, then one by one          differs from position 4 on, by up to 2.88
+                             in chunks of 2, 5                  differs from position 1 on, by up to 3.08
+                             in chunks of 5, 2                  differs from position 4 on, by up to 2.98
+                             in chunks of 1, 2, 4               differs from position 2 on, by up to 5.62
+      rounding explains      3.02e-5
+
+      confirmed  cache-mismatch   row 0, position 6, output 4: at position 6 the step returns the output of
+                                  position 0
+      help       take the output of the last token of a call: `logits.i((.., t - 1))`; see
+                 docs/causes.md#cache-mismatch
+    ");
+    insta::assert_snapshot!(of(CacheBug::SingleTokens), @"
+    assertion `cache_consistent` did not run
+    the step returned an error
+
+      error  one token at a time, not 5
+      call   5 tokens at offset 2
+      run    in chunks of 2, 5
+
+      help       where the step is only ever given one token at a time, say `single_tokens = true`
+    ");
     Ok(())
 }
 

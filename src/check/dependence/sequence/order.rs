@@ -32,8 +32,8 @@ use crate::{
 ///   begins anew, `position % length`, makes two of them the same.
 ///
 /// A change is noticed where it is more than rounding explains: a sum in another order rounds otherwise, and that is not
-/// sensitivity. The bound is that of [`CacheConsistent`](super::CacheConsistent). In half precision a change between half a
-/// unit in the last place and the bound may be either, and the check says that it cannot tell.
+/// sensitivity. The bound is that of [`CacheConsistent`](super::CacheConsistent). In half precision a change within the
+/// bound may be either, and the check says that it cannot tell.
 ///
 /// A decoder without positional encoding passes: its mask tells the order.
 ///
@@ -197,7 +197,11 @@ impl PositionSensitive {
         if seen.iter().all(|seen| !seen.noticed) {
             return self.conclude(trial, all_ignored(trial, &seen), &seen);
         }
-        let exchanged = |seen: &&Noticed| matches!(seen.order, Order::Exchanged(..));
+        // In half precision a small change may be the exchange or rounding: only none at all is judged.
+        let coarse = trial.rounding.is_coarse();
+        let exchanged = |seen: &&Noticed| {
+            matches!(seen.order, Order::Exchanged(..)) && (!coarse || seen.change == 0.0)
+        };
         if per_position && let Some(same) = seen.iter().filter(exchanged).find(unnoticed) {
             return self.conclude(trial, two_the_same(same, &seen), &seen);
         }
@@ -216,10 +220,7 @@ impl PositionSensitive {
         let most =
             seen.iter().filter(|seen| !seen.noticed).map(|seen| seen.change).fold(0.0, f64::max);
         // In half precision the bound is as large as an encoding of small values.
-        if trial.rounding.is_coarse()
-            && self.tolerance.is_none()
-            && most > trial.rounding.epsilon * trial.rounding.size / 2.0
-        {
+        if trial.rounding.is_coarse() && self.tolerance.is_none() && most > 0.0 {
             return Err(Failure::not_run(format!(
                 "other orders change the output by up to {}, which in this precision may be rounding (up to {}) or may be order",
                 number(most),

@@ -21,6 +21,9 @@ const LAST_PLACES_OF_HALF: f64 = 8.0;
 /// What was measured is a sample of the noise: one width of a batch, a few prefixes. Sixteen times that is its bound.
 const OF_MEASURED: f64 = 16.0;
 
+/// In half precision one rounding is most of the noise, and every measure of it sees many: four times that.
+const OF_MEASURED_IN_HALF: f64 = 4.0;
+
 /// `|actual - expected| <= absolute + relative * |expected|`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
@@ -40,8 +43,10 @@ impl Bound {
         }
     }
 
+    /// NaN where NaN was expected is no difference.
     pub(super) fn allows(&self, actual: f64, expected: f64) -> bool {
         actual == expected
+            || (actual.is_nan() && expected.is_nan())
             || (actual - expected).abs() <= self.absolute + self.relative * expected.abs()
     }
 
@@ -85,9 +90,12 @@ impl Rounding {
     }
 
     pub(super) fn bound(&self) -> Bound {
-        let places = if self.is_coarse() { LAST_PLACES_OF_HALF } else { LAST_PLACES };
+        let (places, of_measured) = match self.is_coarse() {
+            true => (LAST_PLACES_OF_HALF, OF_MEASURED_IN_HALF),
+            false => (LAST_PLACES, OF_MEASURED),
+        };
         let relative = places * self.epsilon;
-        Bound { relative, absolute: (relative * self.size).max(OF_MEASURED * self.noise) }
+        Bound { relative, absolute: (relative * self.size).max(of_measured * self.noise) }
     }
 
     /// Calls `f` with twice the rows, and with floats moved by up to one unit in their last place, and notes how far the

@@ -36,7 +36,7 @@ use crate::{
 ///   equals the full pass's at its position. Where `full` returns the last position alone, it is called on every prefix.
 /// - After another prompt, an offset of 0 gives bit for bit what it gave before.
 ///
-/// Two ways to compute the same round differently. What is allowed is sixteen times the noise measured on this model
+/// Two ways to compute the same round differently. What is allowed is sixteen times (in half precision four times) the noise measured on this model
 /// (prefixes instead of the whole, twice the rows, floats moved in their last place), and 64 units in the last place of the
 /// largest output (8 in half precision): healthy decoders in f32 were 7 apart, and a chunk with a wrong mask 2.9 to 5.4 in
 /// value. [`tolerance`](Self::tolerance) sets other bounds.

@@ -108,4 +108,5 @@ fn shape(whole: &Tensor, part: &Tensor, len: usize, n: usize) -> Failure {
         whole.dims(),
         part.dims(),
     ))
+    .help("where positions lie side by side, as candle's `states_to_tensor` leaves them, reshape to [batch, time, ..]")
 }

@@ -53,6 +53,7 @@ impl Tried {
 
     pub(super) fn line(&self) -> String {
         match (&self.apart, self.difference) {
+            (Some(_), by) if by.is_nan() => "NaN at a real position".to_owned(),
             (Some(_), by) => format!("differs by {}", number(by)),
             (None, 0.0) => "equal".to_owned(),
             (None, by) => format!("equal within {}", number(by)),
