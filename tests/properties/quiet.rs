@@ -25,6 +25,10 @@ fn shuffled(seed: Seed, x: &Tensor, dim: usize) -> Result<Tensor> {
 fn pools_do_not_notice_the_order() -> Result<()> {
     for (seed, dtype) in seeds() {
         for (n, h) in [(7, 3), (100, 16), (1000, 4)] {
+            // A sum of more than 256 equal terms stands still in bf16.
+            if n == 1000 && dtype.size_in_bytes() == 2 {
+                continue;
+            }
             let x = seed.normal("x", (2, n, h), dtype, CPU)?;
             let label = format!("{seed:?} {dtype:?} {n}");
             let shuffle = |x: &Tensor| shuffled(seed, x, 1);
@@ -102,7 +106,7 @@ fn a_circular_convolution_follows_shifts() -> Result<()> {
         let x = seed.normal("x", (2, 3, 16), DType::F32, CPU)?;
         assert_equivariant!(net, &x, [|x| x.roll(1, 2), |x| x.roll(-5, 2)], "{seed:?}");
         assert_equivariant!(
-            |x| net(x)?.avg_pool2d((1, 2)),
+            |x| net(x)?.unsqueeze(2)?.avg_pool2d((1, 2))?.squeeze(2),
             &x,
             |x| x.roll(4, 2),
             |y| y.roll(2, 2),
@@ -121,6 +125,10 @@ fn softmax_does_not_notice_a_shift() -> Result<()> {
     for (seed, dtype) in seeds() {
         let x = seed.normal("x", (4, 10), dtype, CPU)?;
         for by in [1.0, -7.3, 100.0] {
+            // 100 leaves a half as the last place of bf16: the input itself is lost, which is said.
+            if by == 100.0 && dtype == DType::BF16 {
+                continue;
+            }
             let shift = |x: &Tensor| x + by;
             let label = format!("{seed:?} {dtype:?} {by}");
             assert_invariant!(|x| ops::softmax(x, 1), &x, shift, "{label}");
@@ -187,19 +195,23 @@ fn formulas_agree() -> Result<()> {
             e.broadcast_div(&e.sum_keepdim(1)?)
         };
         assert_equivalent!(|x| ops::softmax_last_dim(x), slow, &x, "{label}");
+        let gelu = |x: &Tensor| {
+            let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+            (x * (inner.tanh()? + 1.0)?)? * 0.5
+        };
+        assert_equivalent!(|x| x.gelu(), gelu, &x, "{label}");
         let unit = Tensor::ones(32, dtype, CPU)?;
         let zero = unit.zeros_like()?;
+        // candle's fused norm takes no f64.
+        if dtype == DType::F64 {
+            continue;
+        }
         assert_equivalent!(
             |x| ops::layer_norm(x, &unit, &zero, 1e-5),
             |x| ops::layer_norm_slow(x, &unit, &zero, 1e-5),
             &x,
             "{label}"
         );
-        let gelu = |x: &Tensor| {
-            let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-            (x * (inner.tanh()? + 1.0)?)? * 0.5
-        };
-        assert_equivalent!(|x| x.gelu(), gelu, &x, "{label}");
     }
     Ok(())
 }

@@ -76,8 +76,9 @@ fn every_float_format_is_judged_by_its_own_rounding() {
 #[test]
 fn layouts_scalars_and_integers() {
     let x = normal(&[3, 50, 2], DType::F32);
-    assert_invariant!(|x| x.sum(1), &x.transpose(0, 2).unwrap(), reversed);
-    assert_invariant!(|x| x.sum(1), &x.narrow(1, 5, 20).unwrap(), reversed);
+    let flip = |x: &Tensor| reversed(&x.contiguous()?);
+    assert_invariant!(|x| x.sum(1), &x.transpose(0, 2).unwrap(), flip);
+    assert_invariant!(|x| x.sum(1), &x.narrow(1, 5, 20).unwrap(), flip);
     let scalar = Tensor::new(2f32, CPU).unwrap();
     assert_invariant!(|x| x.abs(), &scalar, |x| x.neg());
     assert_equivariant!(|x| x.powf(3.0), &scalar, |x| x.neg());

@@ -2,11 +2,14 @@
 
 use candle_core::Tensor;
 
-use super::rounding::in_one_dtype;
+use super::rounding::{Allowed, in_one_dtype};
 use crate::{
     Cause, Failure, Finding, Result, Seed,
-    check::function::{Function, alternatives},
-    measure::compare::{self, Bounds},
+    check::{
+        function::{Function, alternatives},
+        tensors::difference,
+    },
+    measure::compare,
     verdict::number,
 };
 
@@ -22,7 +25,7 @@ pub(super) fn refuse_blind(
     f: &mut Function<'_>,
     x: &[Tensor],
     base: &Tensor,
-    bounds: Bounds,
+    allowed: &Allowed,
     seed: Seed,
 ) -> Result<()> {
     let mut largest = 0.0f64;
@@ -35,20 +38,28 @@ pub(super) fn refuse_blind(
             return Ok(());
         }
         let (output, base) = in_one_dtype(&output, base)?;
-        let found = compare::compare(&output, &base, bounds)?;
+        let found = compare::compare(&output, &base, allowed.bounds)?;
         if found.mismatches.is_some() {
             return Ok(());
         }
         largest = largest.max(found.max_absolute);
     }
     if largest > 0.0 {
+        let (what_hides, help) = match allowed.measured {
+            true => (
+                "rounding",
+                "give an input of a finer dtype, one that varies more, or a `tolerance` of your own",
+            ),
+            false => ("the tolerance", "give a smaller `tolerance`, or an input that varies more"),
+        };
         return Err(Failure::vacuous(format!(
-            "the tolerance hides the property: {OTHERS} other inputs move the output of {what} by {} at most, which is \
-             allowed",
+            "{what_hides} hides the property: {OTHERS} other inputs move the output of {what} by {} at most, and that \
+             much is allowed",
             number(largest),
         ))
-        .fact("allowed", format!("{} and {} of the value", number(bounds.absolute), number(bounds.relative)))
-        .help("give a smaller `tolerance`, an input that varies more, or one of a finer dtype"));
+        .fact("tolerance", difference::rule(allowed.bounds))
+        .fact("noise", &allowed.reason)
+        .help(help));
     }
     let evidence = format!("{OTHERS} other inputs of the same kind give the same output");
     Err(Failure::vacuous(format!(

@@ -114,14 +114,14 @@ impl Equivariant {
     ) -> Result<EquivariantReport> {
         call::run("equivariant", Location::caller(), || {
             let mut f = function::erased("the function", f);
-            let transforms = listed(transform)?;
+            let transforms = listed(transform, "the transformation")?;
             let seen =
                 Symmetry::Equivariant.judge(&mut f, x.members(), transforms, &self.options)?;
             Ok(EquivariantReport {
                 transformations: seen.transformations,
                 exact: seen.exact,
                 max_absolute_difference: seen.difference,
-                bounds: seen.bounds,
+                bounds: seen.bounds(),
             })
         })
     }

@@ -21,8 +21,9 @@ use crate::{
 ///
 /// Outputs that are equal bit for bit pass. Others may differ by rounding, as far as it was measured on this very function:
 /// every input value is moved by up to one unit in its last place, at `x` and at `T(x)`, and the output's largest change,
-/// or its own last place, is one rounding. Eight of them are allowed, or the square root of the number of input elements
-/// where that is more: a sum in another order rounds that often. Outputs of integers are exact.
+/// or its own last place, is one rounding. Eight of them are allowed, or `sqrt(n)` where an output may sum over more than 64
+/// inputs: the random walk of a sum in another order. Integer inputs have no last place, and the depth of the network is
+/// not measured: 64 roundings of the output are allowed (16 of bf16). Outputs of integers are exact.
 ///
 /// # Errors
 ///
@@ -108,13 +109,13 @@ impl Invariant {
     ) -> Result<InvariantReport> {
         call::run("invariant", Location::caller(), || {
             let mut f = function::erased("the function", f);
-            let transforms = listed(transform)?;
+            let transforms = listed(transform, "the transformation")?;
             let seen = Symmetry::Invariant.judge(&mut f, x.members(), transforms, &self.options)?;
             Ok(InvariantReport {
                 transformations: seen.transformations,
                 exact: seen.exact,
                 max_absolute_difference: seen.difference,
-                bounds: seen.bounds,
+                bounds: seen.bounds(),
             })
         })
     }

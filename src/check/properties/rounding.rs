@@ -21,9 +21,15 @@ const ROUNDINGS: f64 = 8.0;
 /// A random walk of 4096 roundings reaches 64 times one, about the 1e-5 that `torch.testing.assert_close` allows at size 1.
 const UNMEASURED: f64 = 64.0;
 
+/// But no more than this share of the output's size: for bf16 that is 16 times one rounding, a walk of 256.
+const UNMEASURED_SHARE: f64 = 1.0 / 8.0;
+
 /// How far two values may be apart, and why.
+#[derive(Clone, Debug)]
 pub(super) struct Allowed {
     pub(super) bounds: Bounds,
+    /// Whether it was measured, and not given by the caller.
+    pub(super) measured: bool,
     pub(super) reason: String,
 }
 
@@ -31,17 +37,33 @@ impl Allowed {
     /// Of a caller's own tolerance.
     pub(super) fn given(tolerance: Tolerance, dtype: DType) -> Self {
         let (relative, absolute) = tolerance.bounds(dtype);
-        Self { bounds: Bounds { relative, absolute }, reason: "the given tolerance".to_owned() }
+        let reason = "the tolerance is the one given".to_owned();
+        Self { bounds: Bounds { relative, absolute }, measured: false, reason }
     }
 
-    /// Of the noise on both sides of a comparison.
+    /// Of outputs that are equal bit for bit.
+    pub(super) fn nothing() -> Self {
+        let bounds = Bounds { relative: 0.0, absolute: 0.0 };
+        Self { bounds, measured: true, reason: "equal bit for bit".to_owned() }
+    }
+
+    /// Of the noise on both sides of a comparison, of outputs with so many elements.
     ///
-    /// A sum over `n` inputs in another order rounds `n` times at the size of its partial sums, a random walk of `sqrt(n)`
-    /// (N. J. Higham and T. Mary, 2019): no output sums over more than all elements of the input.
-    pub(super) fn measured(sides: &[Noise], x: &[Tensor]) -> Self {
-        let elements = x.iter().map(Tensor::elem_count).max().unwrap_or(0);
-        let nudged = sides.iter().all(|noise| noise.nudged);
-        let times = (elements as f64).sqrt().max(if nudged { ROUNDINGS } else { UNMEASURED });
+    /// A sum over `n` values in another order rounds `n` times at the size of its partial sums, a random walk of `sqrt(n)`
+    /// (N. J. Higham and T. Mary, 2019). How many are summed is not known: as many as the input has for each output
+    /// value, or as its longest dimension.
+    pub(super) fn measured(sides: &[Noise], x: &[Tensor], outputs: usize) -> Self {
+        let summed = x.iter().map(|tensor| {
+            let longest = tensor.dims().iter().copied().max().unwrap_or(1);
+            longest.max(tensor.elem_count() / outputs.max(1))
+        });
+        let summed = summed.max().unwrap_or(1) as f64;
+        let epsilon = sides.iter().map(|noise| noise.epsilon).fold(0.0, f64::max);
+        let least = match sides.iter().all(|noise| noise.nudged) {
+            true => ROUNDINGS,
+            false => UNMEASURED.min(UNMEASURED_SHARE / epsilon).max(ROUNDINGS),
+        };
+        let times = summed.sqrt().max(least);
         Self::times(times, sides)
     }
 
@@ -65,7 +87,7 @@ impl Allowed {
                 number(times),
             ),
         };
-        Self { bounds, reason }
+        Self { bounds, measured: true, reason }
     }
 }
 

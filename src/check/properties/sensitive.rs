@@ -147,7 +147,11 @@ impl Sensitive {
             if let Some(change) = self.at_least.filter(|change| !(*change >= 0.0)) {
                 return Err(Failure::bad_argument("at_least", change, "0 or more"));
             }
-            self.judge(&mut function::erased("the function", f), x.members(), listed(perturbation)?)
+            self.judge(
+                &mut function::erased("the function", f),
+                x.members(),
+                listed(perturbation, "the perturbation")?,
+            )
         })
     }
 
@@ -220,7 +224,7 @@ impl Sensitive {
                 };
                 let sides = [own, rounding::of(f, &moved, &after, coarsest)?];
                 let few = Allowed::times(ROUNDINGS, &sides);
-                (few.bounds, Allowed::measured(&sides, x).bounds)
+                (few.bounds, Allowed::measured(&sides, x, base.elem_count()).bounds)
             }
         };
         let seen = change.judged(threshold, against, self.direction);

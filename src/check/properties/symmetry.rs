@@ -15,10 +15,11 @@ use crate::{
         tensors::{difference, kind_of},
     },
     measure::{
-        compare::{self, Bounds},
+        compare,
         noise::Noise,
-        values::same_bits,
+        values::{same_bits, to_f64_vec},
     },
+    verdict::number,
 };
 
 /// The options that both symmetries have.
@@ -36,12 +37,19 @@ impl Default for Options {
 }
 
 /// What was seen of all transformations.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) transformations: usize,
     pub(super) exact: usize,
     pub(super) difference: f64,
-    pub(super) bounds: (f64, f64),
+    /// The largest tolerance that was applied.
+    allowed: Allowed,
+}
+
+impl Seen {
+    pub(super) fn bounds(&self) -> (f64, f64) {
+        (self.allowed.bounds.relative, self.allowed.bounds.absolute)
+    }
 }
 
 /// What is asked.
@@ -89,12 +97,12 @@ impl Symmetry {
         }
         function::values(x)?;
         let base = function::steady(f, x)?;
-        let mut seen = Seen::default();
+        let mut seen =
+            Seen { transformations: 0, exact: 0, difference: 0.0, allowed: Allowed::nothing() };
         for mut transform in transforms {
             self.judge_one(f, x, &base, &mut transform, options, &mut seen)?;
         }
-        let bounds = Bounds { relative: seen.bounds.0, absolute: seen.bounds.1 };
-        refuse_blind("the function", f, x, &base, bounds, options.seed)?;
+        refuse_blind("the function", f, x, &base, &seen.allowed, options.seed)?;
         Ok(seen)
     }
 
@@ -135,16 +143,15 @@ impl Symmetry {
             Some(tolerance) => Allowed::given(tolerance, expected.dtype()),
             None => {
                 let noise = self.noise(f, x, base, &moved, &actual, transform)?;
-                Allowed::measured(&noise, &moved)
+                Allowed::measured(&noise, &moved, actual.elem_count())
             }
         };
         let (actual, expected) = in_one_dtype(&actual, &expected)?;
         let found = compare::compare(&actual, &expected, allowed.bounds)?;
         seen.difference = seen.difference.max(found.max_absolute);
-        seen.bounds = (
-            seen.bounds.0.max(allowed.bounds.relative),
-            seen.bounds.1.max(allowed.bounds.absolute),
-        );
+        if allowed.bounds.absolute >= seen.allowed.bounds.absolute {
+            seen.allowed = allowed.clone();
+        }
         let Some(mismatches) = &found.mismatches else { return Ok(()) };
         let told = difference::tell(&actual, &expected, allowed.bounds, found.elements, mismatches);
         let [ours, theirs] = self.sides(transform);
@@ -156,7 +163,17 @@ impl Symmetry {
         if findings.is_empty() {
             return Ok(());
         }
-        Err(Failure::violated(format!("{}: {}", self.headline(&called), told.headline()))
+        let sizes = to_f64_vec(&expected)?;
+        let size = sizes.iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
+        let by = match found.max_absolute.is_finite() {
+            true => format!(
+                ", by up to {} where the largest output is {}",
+                number(found.max_absolute),
+                number(size),
+            ),
+            false => String::new(),
+        };
+        Err(Failure::violated(format!("{}: {}{by}", self.headline(&called), told.headline()))
             .fact("input", dims_of(x))
             .fact("actual", ours)
             .fact("expected", theirs)

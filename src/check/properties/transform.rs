@@ -27,6 +27,8 @@ type OfOutput<'t> = dyn FnMut(&Tensor) -> Result<Tensor> + 't;
 /// ```
 pub struct Transform<'t> {
     name: Option<String>,
+    /// What it is called without a name.
+    noun: &'static str,
     of_input: Box<OfInput<'t>>,
     of_output: Option<Box<OfOutput<'t>>>,
 }
@@ -75,19 +77,21 @@ impl<'t> Transform<'t> {
     fn unnamed<I: Input>(mut transform: impl FnMut(&I) -> Result<I> + 't) -> Self {
         let of_input = move |members: &[Tensor]| match I::from_members(members) {
             Some(input) => Ok(transform(&input)?.members().to_vec()),
-            None => candle_core::bail!(
-                "it is written for another number of tensors than {}",
-                members.len()
-            ),
+            None => candle_core::bail!("it takes another number of tensors than {}", members.len()),
         };
-        Self { name: None, of_input: Box::new(of_input), of_output: None }
+        Self {
+            name: None,
+            noun: "the transformation",
+            of_input: Box::new(of_input),
+            of_output: None,
+        }
     }
 
     /// `` `flip` `` or `the transformation`.
     pub(super) fn called(&self) -> String {
         match &self.name {
             Some(name) => format!("`{name}`"),
-            None => "the transformation".to_owned(),
+            None => self.noun.to_owned(),
         }
     }
 
@@ -108,10 +112,10 @@ impl<'t> Transform<'t> {
         match same {
             false => Ok(moved),
             true => Err(Failure::vacuous(format!(
-                "{called} leaves the input as it is, bit for bit: nothing could have changed"
+                "{called} leaves the input as it is, bit for bit: there was nothing to notice"
             ))
             .fact("input", function::dims_of(x))
-            .help("give an input that the transformation changes, or another transformation")),
+            .help(format!("give an input that {} changes, or another one", self.noun))),
         }
     }
 
@@ -201,10 +205,12 @@ impl<'t, I> sealed::Sealed<'t, I> for Vec<Transform<'t>> {
 /// The transformations, of which there must be one at least.
 pub(super) fn listed<'t, I>(
     transforms: impl Transforms<'t, I>,
+    noun: &'static str,
 ) -> crate::Result<Vec<Transform<'t>>> {
-    let transforms = transforms.list();
+    let mut transforms = transforms.list();
+    transforms.iter_mut().for_each(|transform| transform.noun = noun);
     match transforms.is_empty() {
-        true => Err(Failure::bad_argument("transform", "an empty list", "at least one")),
+        true => Err(Failure::bad_argument(noun, "an empty list", "at least one")),
         false => Ok(transforms),
     }
 }

@@ -60,7 +60,7 @@ pub(in crate::check) fn tell(
     )
 }
 
-fn rule(Bounds { relative, absolute }: Bounds) -> String {
+pub(in crate::check) fn rule(Bounds { relative, absolute }: Bounds) -> String {
     let allowed = match (relative == 0.0, absolute == 0.0) {
         (true, true) => return "none: equal values only".to_owned(),
         (true, false) => number(absolute),
