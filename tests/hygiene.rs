@@ -48,6 +48,23 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertions_on_behaviour_expand() -> ::candling::Result<()> {
+        let x = Tensor::new(&[[1f32, -1.0], [0.5, 2.0]], &Device::Cpu)?;
+        let both = [::std::clone::Clone::clone(&x), ::std::clone::Clone::clone(&x)];
+        let n = 2;
+        let report = ::candling::assert_deterministic!(|x| x.tanh(), x, repeats = n);
+        ::std::assert_eq!(report.calls, 6);
+        ::candling::assert_deterministic!(Tensor::tanh, &x, "context {}", n);
+        ::candling::assert_deterministic!(|[a, b]| a + b, both, repeats = 3, "context {n}");
+        ::candling::assert_layout_invariant!(|x| x.tanh(), &x, seed = ::candling::Seed::new(1));
+        ::candling::assert_layout_invariant!(|x: &Tensor| x.tanh(), x, "context",);
+        ::candling::assert_nonlinear!(move |x| x.tanh(), &x, at_least = 1e-3);
+        let cause = ::candling::Cause::NetworkLinear;
+        ::candling::assert_nonlinear!(|x| x * 2.0, *&x, allow = cause, "context {}", n);
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertions_on_gradients_expand() -> ::candling::Result<()> {
         use ::candling::candle_core::Module;
 

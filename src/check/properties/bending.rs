@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::calls::told_apart;
 use crate::{
     Result, Seed,
     check::function::Function,
@@ -18,9 +19,10 @@ use crate::{
 const FAR: [f64; 3] = [1.0, 8.0, 64.0];
 /// Where on the line between the two: inside, and beyond either end.
 const PARTS: [f64; 4] = [0.25, 0.5, 2.0, -1.0];
-/// A network rounds at each of its operations; 64 roundings in a row reach 8 times one.
+/// A network rounds at each of its operations; 64 roundings in a row reach 8 times one. Of 11 kinds of affine maps, over 30
+/// seeds, the worst came to a third of what this makes.
 const ROUNDINGS: f64 = 8.0;
-/// In half precision sums are rounded once a layer, and 8 would be half of everything.
+/// In half precision a layer is added up in more digits and rounded once; 8 would be half of everything.
 const ROUNDINGS_OF_HALF: f64 = 4.0;
 /// A combination says something where a deviation of this share of the output's spread would be beyond rounding.
 const VISIBLE: f64 = 0.05;
@@ -57,14 +59,13 @@ pub(super) struct Largest {
 }
 
 impl Largest {
-    /// `a = 2: f(..)[0, 1] is 1.25, and 1.25 on the straight line`.
+    /// `output [0, 1] at a = 2: 1.25 from the combined input, 1.31 from the two outputs combined`.
     pub(super) fn told(&self) -> String {
+        let (combined, straight) = told_apart(self.combined, self.straight);
         format!(
-            "output {:?} at a = {}: {} of the combined input, {} combined of the two",
+            "output {:?} at a = {}: {combined} from the combined input, {straight} from the two outputs combined",
             self.index,
             number(self.a),
-            self.combined,
-            self.straight,
         )
     }
 }
@@ -80,7 +81,7 @@ pub(super) fn measure(
     let values = to_f64_vec(at_x)?;
     let features = at_x.dims().last().copied().unwrap_or(1);
     let terms = x.iter().map(|t| t.elem_count() / t.dims()[0]).max().unwrap_or(1);
-    let relative = relative_rounding(at_x.dtype(), x, terms);
+    let (roundings, relative) = rounding(at_x.dtype(), x, terms);
     let noise_at_x = noise(f, &start, &values, seed)?.unwrap_or(0.0);
 
     let mut found = Bending {
@@ -116,7 +117,7 @@ pub(super) fn measure(
             let size = largest(&at_z)
                 .max(a.abs() * largest(&values))
                 .max((1.0 - a).abs() * largest(&at_y));
-            let rounding = (ROUNDINGS * noise).max(relative * size);
+            let rounding = (roundings * noise).max(relative * size);
             // The spread over all three points: how much there is to bend.
             let apart = |p: &[f64], q: &[f64]| {
                 p.iter().zip(q).map(|(p, q)| (p - q).abs()).collect::<Vec<_>>()
@@ -131,7 +132,7 @@ pub(super) fn measure(
             if spread > found.spread {
                 (found.spread, found.rounding) = (spread, rounding);
             }
-            let is_judged = rounding <= VISIBLE * spread;
+            let is_judged = spread > 0.0 && rounding <= VISIBLE * spread;
             let worst = (0..bend.len())
                 .fold(0, |worst, at| if bend[at].abs() > bend[worst].abs() { at } else { worst });
             let is_bent = bend[worst].abs() > rounding;
@@ -188,13 +189,14 @@ fn points(line: &Line, x: &[Tensor], seed: Seed) -> candle_core::Result<Vec<(f64
     Ok(points)
 }
 
-/// Rounding as a share of the largest output, whatever the noise: by the coarser of input and output.
-fn relative_rounding(output: DType, x: &[Tensor], terms: usize) -> f64 {
+/// How often one unit in the last place counts, and rounding as a share of the largest output whatever the noise: by the
+/// coarser of input and output.
+fn rounding(output: DType, x: &[Tensor], terms: usize) -> (f64, f64) {
     let formats = x.iter().map(Tensor::dtype).chain([output]);
     let coarsest = formats.filter_map(epsilon).fold(0.0, f64::max);
     match coarsest > 1e-4 {
-        true => ROUNDINGS_OF_HALF * coarsest,
-        false => ROUNDINGS * coarsest * (terms as f64).sqrt(),
+        true => (ROUNDINGS_OF_HALF, ROUNDINGS_OF_HALF * coarsest),
+        false => (ROUNDINGS, ROUNDINGS * coarsest * (terms as f64).sqrt()),
     }
 }
 

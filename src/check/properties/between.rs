@@ -26,8 +26,11 @@ pub(super) enum Other {
     Differs(Box<Failure>),
 }
 
-/// Other values of the same kind, the first row alone, and twice as many rows; those of other sizes last, since they are
-/// what a function may refuse.
+/// A running maximum does not move as long as the values stay in one range.
+const LARGER: f64 = 8.0;
+
+/// Other values of the same kind, larger ones, the first row alone, and twice as many rows; those of other sizes last, since
+/// they are what a function may refuse.
 pub(super) fn others(x: &[Tensor], seed: Seed) -> Result<Vec<OtherInput>> {
     let values = x.iter().enumerate().map(|(i, tensor)| {
         let tensor = tensor.detach();
@@ -38,6 +41,15 @@ pub(super) fn others(x: &[Tensor], seed: Seed) -> Result<Vec<OtherInput>> {
     let known = values.iter().any(|(known, _)| *known);
     let values: Vec<Tensor> = values.into_iter().map(|(_, values)| values).collect();
     let mut others = Vec::new();
+    if known {
+        others.push(OtherInput { name: "other values", members: values.clone() });
+    }
+    if values.iter().any(|v| v.dtype().is_float()) {
+        let larger =
+            values.iter().map(|v| if v.dtype().is_float() { v * LARGER } else { Ok(v.clone()) });
+        let members = larger.collect::<candle_core::Result<_>>()?;
+        others.push(OtherInput { name: "larger values", members });
+    }
     if x[0].dims()[0] > 1 {
         let first = values.iter().map(|v| v.narrow(0, 0, 1)?.contiguous());
         let members = first.collect::<candle_core::Result<_>>()?;
@@ -46,9 +58,6 @@ pub(super) fn others(x: &[Tensor], seed: Seed) -> Result<Vec<OtherInput>> {
     let twice = values.iter().zip(x).map(|(v, x)| Tensor::cat(&[v, &x.detach()], 0));
     let members = twice.collect::<candle_core::Result<_>>()?;
     others.push(OtherInput { name: "twice as many rows", members });
-    if known {
-        others.insert(0, OtherInput { name: "other values", members: values });
-    }
     Ok(others)
 }
 
@@ -74,35 +83,24 @@ pub(super) fn after(
         Ok(then) => then,
         Err(error) => return Ok(Other::Differs(Box::new(errs(other.name, &error)))),
     };
-    let failure = match (then.dims() == first.dims()).then(|| Difference::of(first, &then)) {
-        Some(difference) => differs(other.name, difference?),
-        None => Failure::violated(format!(
-            "an input in between changes the dims of the output: {:?}, and {:?} after it",
+    let failure = match then.dims() == first.dims() {
+        true => differs(Difference::of(first, &then)?),
+        false => Failure::violated(format!(
+            "the result depends on what was asked before: dims {:?}, and {:?} once another input was asked",
             first.dims(),
             then.dims(),
         )),
     };
     let finding = Finding::confirmed(Cause::StateKept, lasts(calls, first, &then)?);
-    let input = match other.name {
-        "other values" => "an input of other values".to_owned(),
-        name => format!("an input of {name}"),
-    };
-    Ok(Other::Differs(Box::new(failure.finding(finding.at(format!("after {input}"))))))
+    Ok(Other::Differs(Box::new(failure.fact("in between", other.name).finding(finding))))
 }
 
-fn differs(name: &str, difference: Option<Difference>) -> Failure {
+fn differs(difference: Option<Difference>) -> Failure {
     let headline = "the result depends on what was asked before";
     match difference {
         None => Failure::violated(format!("{headline}: the same values come back in other bits")),
-        Some(difference) => Failure::violated(format!(
-            "{headline}: with {} in between, {}",
-            match name {
-                "other values" => "an input of other values",
-                name => name,
-            },
-            difference.told(),
-        ))
-        .fact("worst", difference.worst()),
+        Some(difference) => Failure::violated(format!("{headline}: {}", difference.told()))
+            .fact("worst", difference.worst()),
     }
 }
 
@@ -117,14 +115,15 @@ fn errs(name: &str, error: &Failure) -> Failure {
 /// Whether what the other input left behind goes with the next call.
 fn lasts(calls: &mut Calls<'_, '_>, first: &Tensor, then: &Tensor) -> Result<String> {
     let Ok(next) = calls.call()? else {
-        return Ok("and the call after that returns an error".to_owned());
+        return Ok("the same input gives another result after a call with another one, and an error after that".to_owned());
     };
     Ok(if same_bits(first, &next)? {
-        "the next call is as it was again: each depends on the one before it".to_owned()
+        "the call after another input differs, and the next is as before: each depends on the one before it".to_owned()
     } else if same_bits(then, &next)? {
-        "the next call is the same as this one: what the other input left behind stays".to_owned()
+        "the calls after another input differ from those before it: what it left behind stays"
+            .to_owned()
     } else {
-        "the next call differs from both: what the other input left behind fades or goes on changing"
+        "each call after another input differs: what it left behind fades or goes on changing"
             .to_owned()
     })
 }

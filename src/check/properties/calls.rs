@@ -122,7 +122,19 @@ impl Difference {
 /// Two values in three digits, or in as many as it takes to see that they differ.
 pub(super) fn told_apart(a: f64, b: f64) -> (String, String) {
     let short = (number(a), number(b));
-    if short.0 != short.1 { short } else { (a.to_string(), b.to_string()) }
+    if short.0 != short.1 || !a.is_finite() || !b.is_finite() {
+        return short;
+    }
+    let digits = (4..17).find(|digits| format!("{a:.0$e}", digits) != format!("{b:.0$e}", digits));
+    let Some(digits) = digits else { return (a.to_string(), b.to_string()) };
+    let precise = |v: f64| match v.abs() {
+        size if (1e-4..1e6).contains(&size) => {
+            let decimals = (digits as i32 - size.log10().floor() as i32).max(0) as usize;
+            format!("{v:.decimals$}")
+        }
+        _ => format!("{v:.digits$e}"),
+    };
+    (precise(a), precise(b))
 }
 
 /// The call with this number, counted from 1, returns an error, and those before it did not.
@@ -253,15 +265,15 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
         "from call to call",
         steps.lengths.iter().map(|l| number(*l)).collect::<Vec<_>>().join(", "),
     );
-    if let Some(evidence) = steps.onwards(worst.elements) {
-        return Ok(failure.finding(kept(evidence)));
-    }
     if steps.come_to_rest() {
         return Ok(failure.finding(kept(format!(
             "each call is closer to the last one, as with an average or a cache that fills up: {} apart at first, {} in the end",
             number(steps.lengths[0]),
             number(steps.lengths[n - 2]),
         ))));
+    }
+    if let Some(evidence) = steps.onwards(worst.elements) {
+        return Ok(failure.finding(kept(evidence)));
     }
     Ok(randomly(failure, outputs, &values, worst))
 }

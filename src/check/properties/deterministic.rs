@@ -11,13 +11,13 @@ use crate::{
         function::{self, Function},
     },
     measure::values::{is_readable, same_bits, to_f64_vec},
-    verdict::count,
+    verdict::all,
 };
 
 /// The same input gives the same output, bit for bit: when it is asked again, and when another input was asked in between.
 ///
-/// The function is called with `x` a few times, then with other inputs (other values, the first row alone, twice as many
-/// rows), each followed by `x` again. All outputs for `x` must be the same bits; on a CPU there is no reason for anything
+/// The function is called with `x` a few times, then with other inputs (other values, larger values, the first row alone,
+/// twice as many rows), each followed by `x` again. All outputs for `x` must be the same bits; on a CPU there is no reason for anything
 /// else, since candle's products do not depend on the number of threads. NaN is compared by its bits, too. `x` itself must
 /// not be changed by the call. The function is given a copy of `x` that lies in memory as `x` does, so that the caller's
 /// own is safe.
@@ -46,7 +46,7 @@ use crate::{
 ///
 /// let x = Seed::new(1).normal("x", (4, 3), DType::F32, &Device::Cpu)?;
 /// let report = Deterministic::new().check(|x: &Tensor| x.tanh(), &x)?;
-/// assert_eq!(report.calls, 6); // three in a row, and one after each of three other inputs
+/// assert_eq!(report.calls, 7); // three in a row, and one after each of four other inputs
 ///
 /// let mean = RefCell::new(x.zeros_like()?);
 /// let smoothed = |x: &Tensor| {
@@ -77,7 +77,8 @@ pub struct Deterministic {
 pub struct DeterministicReport {
     /// The calls with `x` whose outputs were compared with the first, that one included.
     pub calls: usize,
-    /// The other inputs that came between two of them: `other values`, `the first row alone`, `twice as many rows`.
+    /// The other inputs that came between two of them: `other values`, `larger values`, `the first row alone`, `twice as many
+    /// rows`.
     pub between: Vec<String>,
     /// The other inputs on which the function returned an error, with the error.
     pub refused: Vec<(String, String)>,
@@ -213,7 +214,8 @@ fn judgeable(output: &Tensor) -> Result<()> {
     }
     // NaN hides what it stands for, but only where it stands.
     if to_f64_vec(output)?.iter().all(|value| value.is_nan()) {
-        let evidence = format!("{elements} of {} NaN", count(elements, "output value"));
+        let verb = if elements == 1 { "is" } else { "are" };
+        let evidence = format!("{} {verb} NaN", all(elements, "output value"));
         return Err(Failure::vacuous(
             "the output is nothing but NaN: no difference could show in it",
         )

@@ -28,13 +28,13 @@ use crate::{
 /// Other layouts run other kernels, which add up in another order: equal bits cannot be asked. A difference counts where it
 /// is beyond
 ///
-/// - 8 times what moving the input by one unit in its last place does to this output (four draws; a network rounds at each
-///   of its operations, and 64 roundings in a row reach 8 times one), and
-/// - 8 roundings of the output's largest value, times the square root of the number of values in a row of the input: what
+/// - 32 times what moving the input by one unit in its last place does to this output (a network rounds at each of its
+///   operations, and 64 roundings in a row reach 8 times one; the rest is for what four draws miss), and
+/// - 32 roundings of the output's largest value, times the square root of the number of values in a row of the input: what
 ///   adding that many numbers in another order may do. At most an eighth of that value, for half precision.
 ///
 /// A view that is read wrongly gives other numbers altogether. Where the output is integers (an `argmax`), more than one in
-/// a hundred must differ, and more than 8 times as many as under such moves.
+/// a hundred must differ, and more than 32 times as many as under such moves.
 ///
 /// # Failures
 ///

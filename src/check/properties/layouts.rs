@@ -12,15 +12,17 @@ use crate::{
     measure::{
         compare::{self, Bounds, Mismatches},
         noise::{epsilon, nudged, spread},
-        values::{is_floating, same_bits},
+        values::{is_floating, same_bits, to_f64_vec},
         views::{View, repeated},
     },
     verdict::{count, listed, number},
 };
 
-/// A network rounds at each of its operations; 64 roundings in a row reach 8 times one.
-const ROUNDINGS: f64 = 8.0;
-/// How often the last places are drawn. The largest of four is within a factor of two of the largest of many.
+/// A network rounds at each of its operations: 64 roundings in a row reach 8 times one. The largest of four draws may be
+/// half of the largest of many, and as much again is left to chance: of 20 kinds of models in order, over 30 seeds, the
+/// worst came to a ninth of the bound. A view that is read wrongly gives other numbers altogether.
+const ROUNDINGS: f64 = 32.0;
+/// How often the last places are drawn.
 const DRAWS: usize = 4;
 /// Of integers that follow from a comparison, such as an argmax, a few may be ties that rounding decides.
 const TIES: f64 = 0.01;
@@ -112,15 +114,20 @@ impl<'l, 'f> Layouts<'l, 'f> {
         let base = copies.collect::<candle_core::Result<Vec<_>>>()?;
         let mut detached = |members: &[Tensor]| traced(members).map(|output| output.detach());
         let expected = steady(&mut detached, &base)?;
-        let around = match function::alternatives(&base, seed) {
-            Err(_) => base.clone(),
-            Ok(others) => {
-                let others = others.into_iter().zip(&base);
-                let around: Vec<Tensor> =
-                    others.map(|(other, own)| other.unwrap_or_else(|| own.clone())).collect();
-                if let Ok(output) = detached(&around)
-                    && same_bits(&expected, &output)?
-                {
+        let around = match others(&base, seed)? {
+            None => base.clone(),
+            Some(around) => {
+                // Any of the three will do: an argmax may be the same for two of them.
+                let mut notices = false;
+                for seed in [seed, seed.split("second"), seed.split("third")] {
+                    let Some(other) = others(&base, seed)? else { break };
+                    notices = notices
+                        || match detached(&other) {
+                            Ok(output) => !same_bits(&expected, &output)?,
+                            Err(_) => true,
+                        };
+                }
+                if !notices {
                     return Err(ignores(&expected));
                 }
                 around
@@ -241,12 +248,13 @@ impl<'l, 'f> Layouts<'l, 'f> {
             None => worst.layout.clone(),
         };
         let differs = match &worst.found {
-            Found::Dims(dims, dtype) => format!(
-                "the output has dims {dims:?} and dtype {}, not {:?} and {}",
-                dtype.as_str(),
-                self.expected.dims(),
-                self.expected.dtype().as_str(),
-            ),
+            Found::Dims(dims, dtype) if *dtype == self.expected.dtype() => {
+                format!("the output has dims {dims:?}, not {:?}", self.expected.dims())
+            }
+            Found::Dims(_, dtype) => {
+                let expected = self.expected.dtype().as_str();
+                format!("the output has dtype {}, not {expected}", dtype.as_str())
+            }
             Found::Values { elements, largest, mismatches } => {
                 let verb = if mismatches.count == 1 { "differs" } else { "differ" };
                 let of = format!("{} of {}", mismatches.count, count(*elements, "output value"));
@@ -262,7 +270,7 @@ impl<'l, 'f> Layouts<'l, 'f> {
             }
         };
         let mut failure = Failure::violated(format!(
-            "the same values give another result when they lie otherwise in memory: {view}"
+            "the result depends on how the input lies in memory: {view}"
         ));
         if let Found::Values { mismatches, .. } = &worst.found
             && let Some(place) = &mismatches.greatest_absolute
@@ -323,12 +331,15 @@ impl<'l, 'f> Layouts<'l, 'f> {
         let Layout::Seen(view) = worst.kind else { return Ok(None) };
         let takes_part = |i: usize| culprit.is_none_or(|only| only == i);
         let mut members = self.base.clone();
-        let mut changed = 0;
+        let (mut changed, mut of) = (0, 0);
         // Variables live as long as the graph is read.
         let mut variables = Vec::new();
         for i in (0..members.len()).filter(|i| takes_part(*i)) {
             let Some(stored) = view.stored(&self.base[i], &self.around[i])? else { continue };
-            changed = changed.max(changed_by_linear(&view.seen(&stored)?)?);
+            let here = changed_by_linear(&view.seen(&stored)?)?;
+            if here > changed {
+                (changed, of) = (here, self.base[i].elem_count());
+            }
             members[i] = match tracked(&stored)? {
                 Some(variable) => {
                     variables.push(variable.clone());
@@ -345,16 +356,21 @@ impl<'l, 'f> Layouts<'l, 'f> {
             Err(_) => false,
         };
         let changes = format!(
-            "candle's own `Linear` is wrong on this view: with the identity as its weight it changes {} of it",
-            count(changed, "value"),
+            "candle's own `Linear` is wrong on this view: with the identity as its weight it changes {changed} of {}",
+            count(of, "value"),
         );
         Ok(Some(match in_graph {
-            true => {
-                format!("a matmul of a strided tensor is in the function's graph, and {changes}")
-            }
+            true => format!("{changes}; the function's graph has such a product"),
             false => changes,
         }))
     }
+}
+
+/// Other values for all members that have some; `None` where none has.
+fn others(x: &[Tensor], seed: Seed) -> Result<Option<Vec<Tensor>>> {
+    let Ok(others) = function::alternatives(x, seed) else { return Ok(None) };
+    let pairs = others.into_iter().zip(x);
+    Ok(Some(pairs.map(|(other, own)| other.unwrap_or_else(|| own.clone())).collect()))
 }
 
 /// What rounding may make of the output: an amount, or of integers a number.
@@ -381,7 +397,7 @@ fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> R
         return Ok((ROUNDINGS * noise).max(TIES * expected.elem_count() as f64));
     };
     // A single value without end (a masked logit) is equal or it is not; the finite ones have a size.
-    let size = crate::measure::values::to_f64_vec(expected)?;
+    let size = to_f64_vec(expected)?;
     let size = size.into_iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
     // A sum of n numbers in another order moves by up to sqrt(n) roundings.
     let terms = x.iter().map(|t| t.elem_count() / t.dims()[0]).max().unwrap_or(1).max(1);
@@ -393,7 +409,7 @@ fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> R
 
 fn ignores(output: &Tensor) -> Failure {
     let evidence = format!(
-        "{} the same bits for two inputs that differ everywhere",
+        "{} the same bits for inputs that differ everywhere",
         match output.elem_count() {
             1 => "the only output value has".to_owned(),
             n => format!("all {n} output values have"),

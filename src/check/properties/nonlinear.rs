@@ -10,7 +10,7 @@ use crate::{
         function::{self, Function, steady},
     },
     measure::affine::Line,
-    verdict::{count, number},
+    verdict::{all, count, number},
 };
 
 /// The function is not an affine map: `f(a x + (1 - a) y)` is not always `a f(x) + (1 - a) f(y)`.
@@ -31,8 +31,8 @@ use crate::{
 /// # How straight is straight
 ///
 /// A deviation counts as rounding up to 8 times what moving each of the three points by one unit in its last place does,
-/// and up to 8 roundings of the largest output times the square root of the number of values in a row of the input (4
-/// roundings in half precision). Linear networks in f32 are straight to about 1e-6 of their output's spread, and networks
+/// and up to 8 roundings of the largest output times the square root of the number of values in a row of the input (in half
+/// precision 4 times, and 4 roundings). Linear networks in f32 are straight to about 1e-6 of their output's spread, and networks
 /// with an activation are off by 0.1 and more; one whose branches are small, by as little as they are. To fail, a function
 /// must have been straight on combinations on which a deviation of 1/20 of its spread would have been seen.
 ///
@@ -222,11 +222,8 @@ fn without_combinations(x: &[Tensor]) -> Failure {
 fn untold(found: &Bending, at_x: &Tensor) -> Failure {
     if found.combinations == 0 {
         return Failure::not_run(format!(
-            "the function returned NaN, infinite values or an error on {}: it can be asked at the input itself alone",
-            match found.left_out {
-                1 => "the only combination of inputs".to_owned(),
-                n => format!("all {n} combinations of inputs"),
-            },
+            "the function returned NaN, infinite values or an error on {} of inputs",
+            all(found.left_out, "combination"),
         ));
     }
     if found.spread == 0.0 {
