@@ -10,6 +10,7 @@ mod gradient_flow;
 mod gradient_value;
 mod gradients;
 mod initialisation;
+mod loading;
 mod loss;
 mod loss_terms;
 mod models;
@@ -31,6 +32,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     let groups = [
         architecture::ENTRIES,
         initialisation::ENTRIES,
+        loading::ENTRIES,
         loss::ENTRIES,
         loss_terms::ENTRIES,
         gradient_flow::ENTRIES,

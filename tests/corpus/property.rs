@@ -102,7 +102,11 @@ impl Property {
         x: &I,
     ) -> Result<()> {
         match (self, &subject.beside) {
-            (Self::BatchIndependent, _) => Err(candle_core::Error::Msg("later".to_owned()).into()),
+            (Self::BatchIndependent, _) => {
+                let allowed = subject.allowed.iter();
+                let options = allowed.fold(check::BatchIndependent::new(), |o, c| o.allow(*c));
+                options.check(f, x).map(drop)
+            }
             (Self::Causal, _) => check::Causal::new().check(f, x).map(drop),
             (Self::StrictlyCausal, _) => check::Causal::new().strict(true).check(f, x).map(drop),
             (Self::Dependence, Beside::Allowed(mask)) => {

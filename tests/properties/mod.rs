@@ -1,12 +1,12 @@
 //! Properties: transformations, equivalence, sensitivity, determinism.
 
-mod equivalent;
-mod quiet;
-mod sensitive;
-mod symmetry;
 mod clean;
 mod deterministic;
+mod equivalent;
 mod layout_invariant;
 mod models;
 mod nonlinear;
+mod quiet;
+mod sensitive;
+mod symmetry;
 mod zoo;

@@ -228,7 +228,8 @@ fn denoiser(seed: Seed, buggy: bool) -> Result<Subject> {
         let step = steps.forward(step)?.silu()?;
         let x = first.forward(x)?;
         let x = if buggy { x } else { (x + step)? };
-        head.forward(&block.forward(&norm.forward(&x)?)?)
+        let normed = norm.forward(&x.unsqueeze(2)?)?.squeeze(2)?;
+        head.forward(&block.forward(&normed)?)
     };
     let x = seed.normal("x", (ROWS, 4), DType::F32, CPU)?;
     let steps = Tensor::arange(0, ROWS as u32, CPU)?.to_vec1::<u32>()?;

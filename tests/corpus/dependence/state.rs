@@ -7,13 +7,13 @@ use candle_nn::{
     Conv1dConfig, Conv2dConfig, LSTMConfig, Linear, RNN, conv1d, conv2d, embedding, linear, loss,
     lstm,
 };
-use candling::{Cause, Learner, Result, Seed, Variables};
+use candling::{Cause, Learner, Result, Seed};
 
 use super::models::{HIDDEN, Heads, fused_norm, mask, softmax, token_loss};
 use crate::corpus::{
     data::{self, CPU, VOCAB, weights},
     entry::{
-        Assertion::{Close, GradientsFlow, OverfitsBatch, Property},
+        Assertion::{GradientsFlow, Property},
         Entry, Subject,
     },
     models::{Activation, Mlp, Norm, same},
@@ -23,16 +23,6 @@ use crate::corpus::{
 const GROUP: &str = "properties";
 
 pub(super) const ENTRIES: &[Entry] = &[
-    Entry {
-        id: "B1",
-        group: GROUP,
-        bug: "predictions of (rows, 1) less targets of (rows): every row against every other",
-        cause: Cause::LossBroadcast,
-        assertion: OverfitsBatch,
-        buggy: |seed| broadcast(seed, true),
-        clean: |seed| broadcast(seed, false),
-        missed_today: None,
-    },
     Entry {
         id: "C1b",
         group: GROUP,
@@ -122,26 +112,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(Deterministic),
         buggy: |seed| routed(seed, true),
         clean: |seed| routed(seed, false),
-        missed_today: None,
-    },
-    Entry {
-        id: "N4",
-        group: GROUP,
-        bug: "a checkpoint's weights are loaded where the shapes agree, and passed over where they do not",
-        cause: Cause::CheckpointKeys,
-        assertion: Close,
-        buggy: |seed| loaded(seed, Loads::WhatFits),
-        clean: |seed| loaded(seed, Loads::ByName),
-        missed_today: None,
-    },
-    Entry {
-        id: "N5",
-        group: GROUP,
-        bug: "a checkpoint's weights are loaded by their number, and `10` comes before `2`",
-        cause: Cause::CheckpointKeys,
-        assertion: Close,
-        buggy: |seed| loaded(seed, Loads::ByNumber),
-        clean: |seed| loaded(seed, Loads::ByName),
         missed_today: None,
     },
 ];
@@ -302,66 +272,4 @@ fn routed(seed: Seed, noisy: bool) -> Result<Subject> {
         let chosen = chosen.unsqueeze(2)?.broadcast_as((x.dim(0)?, 1, 6))?.contiguous()?;
         x + outputs.gather(&chosen, 1)?.squeeze(1)?.broadcast_mul(&gate)?
     }))
-}
-
-fn broadcast(seed: Seed, buggy: bool) -> Result<Subject> {
-    let (vars, vb) = weights(seed, DType::F32);
-    let model = Mlp::new(&[6, 32, 1], Tensor::tanh, vb)?;
-    let (x, y) = data::regression(seed, 6, DType::F32)?;
-    let loss = move |output: &Tensor, y: &Tensor| {
-        let output = if buggy { output.clone() } else { output.squeeze(1)? };
-        output.broadcast_sub(y)?.sqr()?.mean_all()
-    };
-    Ok(Subject::new(Learner::new(&vars, move |x| model.forward(x), loss), (x, y.squeeze(1)?)))
-}
-
-/// How a checkpoint comes back.
-#[derive(Clone, Copy, PartialEq)]
-enum Loads {
-    ByName,
-    /// The tensors in the order of their names, the variables in the order they were built in.
-    ByNumber,
-    /// The checkpoint is of a model with a head of another size, which is to be an error.
-    WhatFits,
-}
-
-/// Eleven layers of one size, trained elsewhere: the outputs of both models must agree.
-fn loaded(seed: Seed, loads: Loads) -> Result<Subject> {
-    const LAYERS: usize = 11;
-    let build = |seed: Seed| -> Result<_> {
-        let (vars, vb) = weights(seed, DType::F32);
-        let layers = (0..LAYERS).map(|i| linear(6, 6, vb.pp(format!("l{i}"))));
-        let layers = layers.collect::<candle_core::Result<Vec<_>>>()?;
-        let forward = move |x: &Tensor| {
-            layers.iter().try_fold(x.clone(), |x, layer| &x + layer.forward(&x)?.tanh()?)
-        };
-        Ok((vars, forward))
-    };
-    let (trained, original) = build(seed.split("trained"))?;
-    let (vars, forward) = build(seed)?;
-    let checkpoint = trained.named();
-    let number = |name: &str| {
-        let digits: String = name.chars().filter(char::is_ascii_digit).collect();
-        (digits.parse::<usize>().unwrap_or(0), name.ends_with("bias"))
-    };
-    let mut built = vars.named();
-    built.sort_by_key(|(name, _)| match loads {
-        Loads::ByNumber => (number(name), String::new()),
-        _ => ((0, false), name.clone()),
-    });
-    let mut kept = checkpoint;
-    kept.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for ((name, var), (_, kept)) in built.iter().zip(&kept) {
-        // The checkpoint's last layer is wider.
-        if loads == Loads::WhatFits && name.starts_with("l10.") {
-            continue;
-        }
-        if var.dims() == kept.dims() {
-            var.set(kept.as_tensor())?;
-        }
-    }
-    let (x, y) = data::classes(seed, 6, 4, DType::F32)?;
-    let (actual, expected) = (forward(&x)?, original(&x)?);
-    let learner = Learner::new(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, (x, y)).compared(actual, expected))
 }
