@@ -53,8 +53,9 @@ use crate::{
 ///
 /// # Errors
 ///
-/// - [`Violated`](crate::FailureKind::Violated) with [`Cause::BatchMixed`], or with [`Cause::BatchSizeFixed`] where the
-///   function does not take another batch size or answers otherwise in it.
+/// - [`Violated`](crate::FailureKind::Violated) with [`Cause::BatchMixed`], after [`Cause::NormStatsOfBatch`] where the
+///   batch's own mean or scale is taken off the rows; with [`Cause::BatchSizeFixed`] where the function does not take
+///   another batch size or answers otherwise in it.
 /// - `Vacuous` for a batch of one row, and where no replacement changes the output.
 /// - `NotRun` where the output has another number of rows than the input, holds NaN, or differs between two calls, and
 ///   where the closure returns an error.
@@ -155,10 +156,18 @@ impl BatchIndependent {
         if !noticed.affected().is_empty() {
             still_the_same(&mut probed)?;
             let mixed = Mixed::traced(&mut probed, &noticed, x[0].dims())?;
-            if !self.allowed.contains(&Cause::BatchMixed) {
+            if !mixed.is_intended(&self.allowed) {
                 return Err(mixed.failure(&mut probed)?);
             }
             report.allowed = mixed.findings();
+            // In a batch of another size mixed rows have other outputs. That there is one is not too much to ask.
+            let sizes = other_sizes(&mut probed)?;
+            let refused = call::not_allowed(sizes.refused, &self.allowed);
+            if !refused.is_empty() {
+                let headline = headline(&refused, &[], report.rows);
+                return Err(Failure::violated(headline).with_findings(refused));
+            }
+            report.sizes = sizes.same;
             report.forwards = CALLS_OF_STEADY + probed.forwards();
             return Ok(report);
         }

@@ -64,8 +64,19 @@ impl Mixed {
         Ok(Self { affected, named, columns, pattern })
     }
 
+    /// What the way of mixing is, then who is mixed with whom.
     pub(super) fn findings(&self) -> Vec<Finding> {
-        self.named.iter().map(Named::finding).collect()
+        let way = self
+            .pattern
+            .iter()
+            .filter_map(|pattern| Some(Finding::confirmed(pattern.cause?, pattern.seen.as_str())));
+        way.chain(self.named.iter().map(Named::finding)).collect()
+    }
+
+    /// Whether the mixing is declared, by its name or as such.
+    pub(super) fn is_intended(&self, allowed: &[Cause]) -> bool {
+        let way = self.pattern.as_ref().and_then(|pattern| pattern.cause);
+        allowed.iter().any(|cause| *cause == Cause::BatchMixed || Some(*cause) == way)
     }
 
     /// The whole story.
@@ -89,7 +100,8 @@ impl Mixed {
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             failure = failure.fact("rows", listed(&rows));
         }
-        if let Some(pattern) = &self.pattern {
+        // With a name of its own it is a finding.
+        if let Some(pattern) = self.pattern.as_ref().filter(|pattern| pattern.cause.is_none()) {
             failure = failure.fact("pattern", &pattern.seen);
         }
         if n <= DRAWN {
@@ -127,7 +139,8 @@ impl Mixed {
 
     fn help(&self, probed: &Probed<'_, '_>) -> Option<String> {
         if let Some(pattern) = &self.pattern {
-            return Some(format!("{}; see docs/causes.md#batch-mixed", pattern.help));
+            let cause = pattern.cause.unwrap_or(Cause::BatchMixed);
+            return Some(format!("{}; see docs/causes.md#{}", pattern.help, cause.code()));
         }
         let epsilon = epsilon(probed.own().dtype())?;
         let is_rounding = |named: &Named| named.difference <= 16.0 * epsilon * named.size;
