@@ -203,7 +203,10 @@ fn arranged(columns: &[Column], rows: usize) -> Option<Pattern> {
             && sources + 1 >= columns.len()
         {
             let (places, side) = if by <= rows / 2 { (by, "before") } else { (rows - by, "after") };
-            let seen = format!("every row depends on the row {places} {side} it: rows are shifted");
+            let seen = match places {
+                1 => format!("every row depends on the row {side} it: rows are shifted"),
+                n => format!("every row depends on the row {n} places {side} it: rows are shifted"),
+            };
             return Some(Pattern { seen, help, cause: None });
         }
         if pairs.iter().all(|(to, from)| to + from == rows - 1) {

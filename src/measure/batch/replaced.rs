@@ -1,10 +1,10 @@
 //! Which rows of an output notice that rows of the input were replaced.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor, Var};
 
 use super::Function;
 use crate::{
-    Result,
+    Failure, Result,
     measure::perturb::{Mix, cells_that_differ, code_words, largest_difference},
 };
 
@@ -15,7 +15,6 @@ pub(crate) struct Probed<'p, 'f> {
     draws: [Mix; 2],
     own: Tensor,
     rows: usize,
-    forwards: usize,
 }
 
 /// Rows that were replaced together, by one of the draws.
@@ -54,7 +53,7 @@ impl<'p, 'f> Probed<'p, 'f> {
     /// `own` is the function's result on the batch itself, computed on the base of a [`Mix`].
     pub(crate) fn new(f: &'p mut Function<'f>, draws: [Mix; 2], own: Tensor) -> Result<Self> {
         let rows = own.dim(0)?;
-        Ok(Self { f, draws, own: own.detach(), rows, forwards: 0 })
+        Ok(Self { f, draws, own: without_signed_zeros(&own)?, rows })
     }
 
     pub(crate) fn own(&self) -> &Tensor {
@@ -65,21 +64,27 @@ impl<'p, 'f> Probed<'p, 'f> {
         self.rows
     }
 
-    /// How often the function was called here.
-    pub(crate) fn forwards(&self) -> usize {
-        self.forwards
-    }
-
     /// The function on an input of the caller's making.
     pub(crate) fn call(&mut self, input: &[Tensor]) -> Result<Tensor> {
-        self.forwards += 1;
-        Ok((self.f)(input)?.detach())
+        let output = (self.f)(input)?;
+        Ok(without_signed_zeros(&output)?)
     }
 
     /// The function once more on the batch itself.
     pub(crate) fn again(&mut self) -> Result<Tensor> {
         let base = self.draws[0].base()?;
         self.call(&base)
+    }
+
+    /// The function once more on the batch itself, with the graph behind it, down to the input where that is of floats.
+    pub(crate) fn with_graph(&mut self) -> Result<Tensor> {
+        let tracked = |member: &Tensor| match member.dtype().is_float() {
+            true => Ok(Var::from_tensor(member)?.into_inner()),
+            false => Ok(member.clone()),
+        };
+        let base = self.base()?;
+        let base = base.iter().map(tracked).collect::<candle_core::Result<Vec<_>>>()?;
+        (self.f)(&base)
     }
 
     /// The batch itself, contiguous.
@@ -89,9 +94,20 @@ impl<'p, 'f> Probed<'p, 'f> {
 
     fn with(&mut self, draw: usize, replaced: impl Fn(usize) -> bool) -> Result<Tensor> {
         let input = self.draws[draw].replacing(replaced)?;
-        self.call(&input).map_err(|failure| {
+        let output = self.call(&input).map_err(|failure| {
             failure.fact("called with", "rows of the batch replaced by other values of its range")
-        })
+        })?;
+        match output.dims() == self.own.dims() && output.dtype() == self.own.dtype() {
+            true => Ok(output),
+            false => Err(Failure::not_run(format!(
+                "the function returned {} of dims {:?} on the batch, and {} of dims {:?} on one of the same shape with \
+                 other values in some rows",
+                self.own.dtype().as_str(),
+                self.own.dims(),
+                output.dtype().as_str(),
+                output.dims(),
+            ))),
+        }
     }
 
     /// Sees every ordered pair of rows: one of the first draw replaced and the other left alone, at least once.
@@ -167,9 +183,17 @@ impl<'p, 'f> Probed<'p, 'f> {
     }
 }
 
+/// The output with 0 for -0, cut from its graph. The sign of a zero tells of a product with zero, which is how masks work.
+fn without_signed_zeros(output: &Tensor) -> candle_core::Result<Tensor> {
+    match output.dtype() {
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => output.detach() + 0.0,
+        _ => Ok(output.detach()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     use super::*;
     use crate::{Seed, measure::perturb::alternative};
@@ -187,7 +211,9 @@ mod tests {
         let n = 256;
         let x = Seed::new(1).normal("x", (n, 4), DType::F32, &Device::Cpu)?;
         for (to, from) in [(3, 200), (200, 3), (254, 255), (255, 254), (0, 1), (127, 128)] {
+            let calls = std::cell::Cell::new(0);
             let mut leak = |x: &[Tensor]| -> Result<Tensor> {
+                calls.set(calls.get() + 1);
                 let rows: Vec<f32> = (0..n).map(|r| if r == to { 1e-6 } else { 0.0 }).collect();
                 let there = Tensor::from_vec(rows, (n, 1), &Device::Cpu)?;
                 Ok((&x[0] + there.broadcast_mul(&x[0].get(from)?.unsqueeze(0)?)?)?)
@@ -195,7 +221,7 @@ mod tests {
             let mut probed = probed(&mut leak, &x)?;
             let noticed = probed.all_pairs()?;
             assert_eq!(noticed.affected(), [to]);
-            assert_eq!(probed.forwards(), 13);
+            assert_eq!(calls.get(), 1 + 11 + 2);
             let probe = noticed.disturbed[to].as_ref().unwrap();
             let (sources, column) = probed.sources(to, probe)?;
             assert_eq!(sources, [from]);

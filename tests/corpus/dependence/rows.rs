@@ -39,6 +39,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "B2e",
+        group: GROUP,
+        bug: "a linear layer over a transposed view: candle's product of matrices reads other rows",
+        cause: Cause::LayoutDependent,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| token_mixer(seed, true),
+        clean: |seed| token_mixer(seed, false),
+        missed_today: None,
+    },
+    Entry {
         id: "B3",
         group: GROUP,
         bug: "point clouds are flattened to coordinates by points, and come back mixed",
@@ -215,6 +225,22 @@ fn channels_last(seed: Seed, buggy: bool) -> Result<Subject> {
         let x = norm.forward(&conv.forward(&x.contiguous()?)?)?.silu()?;
         head.forward(&x.mean((2, 3))?)
     }))
+}
+
+/// A layer over time, then one over features; trains.
+fn token_mixer(seed: Seed, strided: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let (over_time, over_width) = (linear(4, 4, vb.pp("time"))?, linear(8, 8, vb.pp("width"))?);
+    let head = linear(32, 4, vb.pp("head"))?;
+    let x = seed.normal("x", (ROWS, 4, 8), DType::F32, CPU)?;
+    let forward = move |x: &Tensor| {
+        let turned = x.transpose(1, 2)?;
+        let turned = if strided { turned } else { turned.contiguous()? };
+        let x = (over_time.forward(&turned)?.transpose(1, 2)?.relu()? + x)?;
+        head.forward(&(over_width.forward(&x)?.relu()? + x)?.flatten_from(1)?)
+    };
+    let learner = Learner::new(&vars, forward, loss::cross_entropy);
+    Ok(Subject::new(learner, (x, data::labels(4)?)))
 }
 
 /// The maximum over a cloud's points, each through the same layers.

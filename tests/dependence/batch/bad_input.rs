@@ -16,7 +16,12 @@ fn failure(f: impl FnMut(&Tensor) -> Result<Tensor>, x: &Tensor) -> Failure {
 fn one_row_has_nothing_to_mix_with() {
     let failure = failure(Tensor::tanh, &normal(1, &[1, 4], DType::F32));
     assert_eq!(failure.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `batch_independent` proves nothing here
+    the batch has one row: there is nothing to mix
+
+      help       give it at least 2 rows, better 8 or more
+    ");
 }
 
 #[test]
@@ -24,7 +29,14 @@ fn an_output_that_nothing_changes_proves_nothing() {
     let x = normal(1, &[4, 3], DType::F32);
     let constant = failure(Tensor::ones_like, &x);
     assert_eq!(constant.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(text(&constant), @"");
+    insta::assert_snapshot!(text(&constant), @"
+    assertion `batch_independent` proves nothing here
+    replacing rows of the input changes nothing in the output, so none of its 4 rows can depend on another
+
+      confirmed  output-constant   all rows of the output are the same, and stay so
+      help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
+                 docs/causes.md#output-constant
+    ");
     let own = normal(2, &[4, 3], DType::F32);
     let ignored = failure(|_| Ok(own.clone()), &x);
     assert_eq!(ignored.kind(), FailureKind::Vacuous);
@@ -45,6 +57,13 @@ fn rows_that_never_move_are_counted() {
     assert_eq!(report.gradient, GradientProof::Proved { passes: 2, rows: 5 });
 }
 
+/// Drops a column where the first row begins with another number.
+fn trimmed(x: &Tensor) -> Result<Tensor> {
+    let own = normal(1, &[4, 3], DType::F32).get(0)?.get(0)?.to_scalar::<f32>()?;
+    let columns = if x.get(0)?.get(0)?.to_scalar::<f32>()? == own { 3 } else { 2 };
+    x.narrow(1, 0, columns)
+}
+
 #[test]
 fn outputs_and_inputs_of_the_wrong_kind() {
     let x = normal(1, &[4, 3], DType::F32);
@@ -56,6 +75,7 @@ fn outputs_and_inputs_of_the_wrong_kind() {
         (failure(Tensor::tanh, &x.affine(f64::NAN, 0.0).unwrap()), "the input with NaN"),
         (failure(|x| x.matmul(x), &x), "the function returned an error"),
         (failure(|x| x + x.rand_like(0.0, 1.0)?, &x), "two calls on the same input"),
+        (failure(trimmed, &x), "dims [4, 3] on the batch, and f32 of dims [4, 2]"),
     ] {
         assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}");
         assert!(failure.text().contains(says), "{failure}");

@@ -1,4 +1,4 @@
-use std::panic::Location;
+use std::{cell::Cell, panic::Location};
 
 use candle_core::Tensor;
 
@@ -38,7 +38,8 @@ use crate::{
 /// *By gradient*, for floats: two backward passes with powers of two as the rows' weights. A power of two scales a float
 /// exactly, so a row that depends on itself alone has the same gradient in both, bit for bit, after dividing by its weights.
 /// What does not is decided by masks: from a part of the rows, the gradient at all others must be exactly zero. This sees
-/// what is too small to change a bit. Where no gradient arrives the report says so; it is no failure.
+/// dependences that no replaced value happened to show, and those of the backward pass alone. Where no gradient arrives
+/// the report says so; it is no failure.
 ///
 /// *By other sizes*: the first row alone, the last row alone, and three rows must have the output that they have in the
 /// batch. Other sizes run other kernels, so this is judged beyond rounding: 64 times what moving every input by its last bit
@@ -130,6 +131,12 @@ impl BatchIndependent {
     }
 
     fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<BatchIndependentReport> {
+        let calls = Cell::new(0);
+        let mut counted = |x: &[Tensor]| {
+            calls.set(calls.get() + 1);
+            f(x)
+        };
+        let f: &mut Function<'_> = &mut counted;
         function::input(x)?;
         if x[0].dims()[0] == 1 {
             return Err(Failure::vacuous("the batch has one row: there is nothing to mix")
@@ -168,7 +175,7 @@ impl BatchIndependent {
                 return Err(Failure::violated(headline).with_findings(refused));
             }
             report.sizes = sizes.same;
-            report.forwards = CALLS_OF_STEADY + probed.forwards();
+            report.forwards = calls.get();
             return Ok(report);
         }
         if report.unmoved.len() == report.rows {
@@ -180,9 +187,8 @@ impl BatchIndependent {
         report.sizes = sizes.same;
         findings.extend(sizes.refused);
         findings.extend(sizes.differs);
-        report.forwards = CALLS_OF_STEADY + probed.forwards() + 1;
         let (gradient, leaks) = gradient(f, &base, self.seed)?;
-        report.gradient = gradient;
+        (report.gradient, report.forwards) = (gradient, calls.get());
         findings.extend(leaks.iter().map(below_a_bit));
 
         let kept = call::not_allowed(findings.clone(), &self.allowed);
@@ -198,9 +204,6 @@ impl BatchIndependent {
             .with_findings(kept))
     }
 }
-
-/// [`function::steady`] calls twice.
-const CALLS_OF_STEADY: usize = 2;
 
 /// The function gives the same again after all the probes: what was seen is the rows' doing and no state's.
 fn still_the_same(probed: &mut Probed<'_, '_>) -> Result<()> {
@@ -266,8 +269,8 @@ fn below_a_bit(leak: &GradientLeak) -> Finding {
     Finding::confirmed(
         Cause::BatchMixed,
         format!(
-            "its gradient reaches row {input} of the input, with {} where that row's own gets {}; replacing the row \
-             changed no bit of it, so the dependence is below rounding, or in the backward pass alone",
+            "its gradient reaches row {input} of the input, with {} where that row's own output sends {}; replacing that \
+             row changed no bit of it, so the dependence is below rounding, or in the backward pass alone",
             number(*size),
             number(*own),
         ),

@@ -3,12 +3,16 @@
 use super::other_sizes::other_sizes;
 use crate::{
     Cause, Failure, Finding, Result,
-    diagnose::mixing::{self, Pattern},
+    diagnose::{
+        engine::{self, Defect},
+        mixing::{self, Pattern},
+    },
     measure::{
         batch::{Column, Noticed, Probed},
+        graph::Graph,
         noise::epsilon,
     },
-    verdict::{count, listed, number},
+    verdict::{listed, number},
 };
 
 /// Up to so many rows the whole matrix of dependences is measured, row by row, and drawn.
@@ -17,9 +21,8 @@ const DRAWN: usize = 12;
 /// Of larger batches so many rows are replaced alone.
 const SAMPLED: usize = 8;
 
-/// So many dependences are named where few rows are affected; where many are, one stands for all.
+/// Up to so many affected rows are traced, each to the row it depends on; where more are, one stands for all.
 const NAMED: usize = 3;
-const FEW: usize = 8;
 
 /// Of all rows that depend on others, a few traced to the row they depend on.
 pub(super) struct Mixed {
@@ -27,6 +30,8 @@ pub(super) struct Mixed {
     named: Vec<Named>,
     columns: Vec<Column>,
     pattern: Option<Pattern>,
+    /// An operation of candle that reads another row's numbers by itself.
+    defect: Option<Defect>,
 }
 
 struct Named {
@@ -45,7 +50,7 @@ impl Mixed {
     ) -> Result<Self> {
         let affected = noticed.affected();
         let mut named = Vec::new();
-        let most = if affected.len() <= FEW { NAMED } else { 1 };
+        let most = if affected.len() <= NAMED { NAMED } else { 1 };
         for row in affected.iter().copied() {
             let Some(probe) = &noticed.disturbed[row] else { continue };
             if named.len() == most {
@@ -61,16 +66,21 @@ impl Mixed {
             true => mixing::pattern(probed, &columns, dims).ok().flatten(),
             false => None,
         };
-        Ok(Self { affected, named, columns, pattern })
+        let defect = defect(probed).ok().flatten();
+        Ok(Self { affected, named, columns, pattern, defect })
     }
 
-    /// What the way of mixing is, then who is mixed with whom.
+    /// What mixes the rows, where that is known; then who is mixed with whom.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let way = self
             .pattern
             .iter()
             .filter_map(|pattern| Some(Finding::confirmed(pattern.cause?, pattern.seen.as_str())));
-        way.chain(self.named.iter().map(Named::finding)).collect()
+        let defect = self.defect.iter().map(|defect| {
+            let evidence = format!("{}, tried by itself: {}", defect.operation, defect.what);
+            Finding::confirmed(defect.cause, evidence).advice_is(defect.remedy)
+        });
+        defect.chain(way).chain(self.named.iter().map(Named::finding)).collect()
     }
 
     /// Whether the mixing is declared, by its name or as such.
@@ -87,6 +97,9 @@ impl Mixed {
                 format!("row {row} of the output depends on row {} of the input", sources[0])
             }
             ([row], _) => format!("row {row} of the output depends on other rows of the input"),
+            (rows, _) if rows.len() == n => {
+                format!("all {n} rows of the output depend on other rows of the input")
+            }
             (rows, _) => {
                 format!(
                     "{} of {n} rows of the output depend on other rows of the input",
@@ -111,12 +124,9 @@ impl Mixed {
         }
         failure = failure.with_findings(self.findings());
         let sizes = other_sizes(probed)?;
-        for finding in &sizes.differs {
-            failure = failure.fact(
-                "alone",
-                format!("in {}, {}", finding.place().unwrap_or_default(), finding.evidence()),
-            );
-            break;
+        if let Some(finding) = sizes.differs.first() {
+            let place = finding.place().unwrap_or_default();
+            failure = failure.fact("alone", format!("in {place}, {}", finding.evidence()));
         }
         failure = failure.with_findings(sizes.refused);
         Ok(match self.help(probed) {
@@ -138,6 +148,10 @@ impl Mixed {
     }
 
     fn help(&self, probed: &Probed<'_, '_>) -> Option<String> {
+        if let Some(defect) = &self.defect {
+            let code = defect.cause.code();
+            return Some(format!("{}; see docs/causes.md#{code}", defect.remedy));
+        }
         if let Some(pattern) = &self.pattern {
             let cause = pattern.cause.unwrap_or(Cause::BatchMixed);
             return Some(format!("{}; see docs/causes.md#{}", pattern.help, cause.code()));
@@ -183,6 +197,13 @@ impl Column {
     }
 }
 
+/// candle's own matrix product of a strided tensor takes numbers from another row.
+fn defect(probed: &mut Probed<'_, '_>) -> Result<Option<Defect>> {
+    let graph = Graph::of(&probed.with_graph()?, &[]);
+    let defects = engine::defects(&graph, false)?;
+    Ok(defects.into_iter().find(|defect| defect.cause == Cause::LayoutDependent))
+}
+
 /// What replacing single rows does: all of a small batch, else those that were named and some spread over the batch.
 fn columns(probed: &mut Probed<'_, '_>, named: &[Named]) -> Result<Vec<Column>> {
     let n = probed.rows();
@@ -213,9 +234,8 @@ fn drawn(columns: &[Column], n: usize) -> String {
             });
         lines.push(format!("{row:>2} {}", marks.collect::<String>()));
     }
-    lines.push(format!(
-        "   x: the output of the row depends on that row of the input, {}",
-        count(n, "row")
-    ));
+    lines.push(
+        "x: the row of the output (down) depends on the row of the input (across)".to_owned(),
+    );
     lines.join("\n")
 }

@@ -23,7 +23,8 @@ pub struct BatchIndependentReport {
 
 /// What the backward pass says of the rows of a batch.
 ///
-/// The proof by replacement is the verdict; the gradient adds dependences too small to change a bit.
+/// The proof by replacement is the verdict; the gradient adds dependences that no replaced value happened to show, and those
+/// of the backward pass alone.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum GradientProof {
