@@ -104,7 +104,7 @@ fn arguments_that_do_not_fit() {
     let mask = |mask: &Tensor| told(Dependence::new().check(cumsum, &x, mask).unwrap_err());
     insta::assert_snapshot!(mask(&zeros(&[5])), @"`mask` is of dims [5]; allowed: [outputs, inputs], not empty");
     insta::assert_snapshot!(mask(&zeros(&[5, 4])), @"`mask` is of dims [5, 4]; allowed: [outputs, inputs], here [5, 5]");
-    insta::assert_snapshot!(mask(&(zeros(&[5, 5]) + f64::NEG_INFINITY).unwrap()), @"`mask` is with NaN or infinite values; allowed: 0 where there is no dependence, another number where there is; a mask that is added to scores is none");
+    insta::assert_snapshot!(mask(&(zeros(&[5, 5]) + f64::NEG_INFINITY).unwrap()), @"`mask` is a tensor with NaN or infinite values; allowed: 0 where there is no dependence, another number where there is; a mask that is added to scores is none");
     let dims = Dependence::new().dim(1).output_dim(0).check(cumsum, &x, &zeros(&[5, 5]));
     insta::assert_snapshot!(told(dims.unwrap_err()), @"`output_dim` is 0 beside `dim` 1; allowed: 0 for rows, else 1 or more");
     let uses = |uses: UsesInput| told(uses.check(cumsum, &x).unwrap_err());

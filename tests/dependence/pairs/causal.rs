@@ -1,7 +1,7 @@
 //! What a passed `assert_causal!` says, and what it costs.
 
 use candle_core::{DType, Result, Tensor};
-use candling::{Seed, assert_causal, check::Causal};
+use candling::{Cause, Seed, assert_causal, check::Causal};
 
 use super::models::{CPU, planted, sequence};
 
@@ -37,7 +37,7 @@ fn a_long_sequence_is_cut_in_places() {
 }
 
 fn reversed(x: &Tensor) -> Result<Tensor> {
-    x.flip(&[1])?.contiguous()?.cumsum(1)?.flip(&[1])
+    x.flip(&[1])?.contiguous()?.cumsum(1)?.contiguous()?.flip(&[1])
 }
 
 #[test]
@@ -51,10 +51,12 @@ fn every_spelling_of_a_function_works() {
     Causal::new().check(&mut counted, &x).unwrap();
     assert!(calls > 0);
     let failure = Causal::new().check(reversed, &x).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::FutureLeak));
     assert!(failure.location().is_some_and(|at| at.file().ends_with("causal.rs")));
     assert_eq!(failure.assertion(), Some("causal"));
     for seed in 0..20 {
-        Causal::new().seed(Seed::new(seed)).check(reversed, &x).unwrap_err();
+        let failure = Causal::new().seed(Seed::new(seed)).check(reversed, &x).unwrap_err();
+        assert_eq!(failure.cause(), Some(Cause::FutureLeak));
     }
 }
 

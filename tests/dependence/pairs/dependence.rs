@@ -66,7 +66,7 @@ fn a_pair_that_must_not_depend() {
             4 #####.
             5 ######
 
-      confirmed  future-leak   output 1, input 4: moved by 0.00336 by another value there; 1 pair must not depend
+      confirmed  future-leak   output 1, input 4: other values there move it by 0.00336; 1 pair must not depend
                                and does
       help       check the mask: its diagonal, its orientation, and whether it is added before the softmax; see
                  docs/causes.md#future-leak
@@ -96,8 +96,8 @@ fn a_pair_that_must_depend() {
             4 ---##.
             5 ----##
 
-      confirmed  input-ignored   output 2, input 0: 10 pairs must depend and do not, of output position 2 to 5 and
-                                 input position 0 to 3
+      confirmed  input-ignored   output 2, input 0: 10 pairs must depend and do not: output positions 2 to 5,
+                                 input positions 0 to 3
       help       check that the input is used, and not replaced or zeroed on the way; see
                  docs/causes.md#input-ignored
     ");
@@ -117,7 +117,7 @@ fn a_pair_that_must_depend() {
             4 ##-#-.
             5 ##-#--
 
-      confirmed  input-ignored   output 2, input 2: input position 2, 4, 5 moves no output at all
+      confirmed  input-ignored   output 2, input 2: input positions 2, 4, 5 move no output at all
       help       check that the input is used, and not replaced or zeroed on the way; see
                  docs/causes.md#input-ignored
     ");
@@ -141,7 +141,7 @@ fn rows_as_positions() {
             2 XX#X
             3 XXX#
 
-      confirmed  batch-mixed   output 0, input 1: moved by 0.338 by another value there; 12 pairs must not depend
+      confirmed  batch-mixed   output 0, input 1: other values there move it by 0.338; 12 pairs must not depend
                                and do
       help       look for a reshape where a transpose was meant, or a reduction over dim 0; see
                  docs/causes.md#batch-mixed
@@ -162,9 +162,9 @@ fn mixed_rows_are_told_from_positions() {
     assert_eq!(failure.cause(), Some(Cause::BatchMixed), "{failure}");
     insta::assert_snapshot!(text(&failure), @"
     assertion `dependence` failed
-    rows of the batch are mixed
+    outputs change with other rows of the batch; in a row by itself they depend on what they must
 
-      confirmed  batch-mixed   what a position moves in its own row changes with what is replaced in other rows
+      confirmed  batch-mixed   output row 1: it moves when row 0 of the input alone changes
       help       look for a reshape where a transpose was meant, or a reduction over dim 0; see
                  docs/causes.md#batch-mixed
     ");
@@ -184,13 +184,8 @@ fn features_to_outputs() {
     for dtype in [DType::F64, DType::F16, DType::BF16] {
         Dependence::new().check(heads, &x.to_dtype(dtype).unwrap(), &mask).unwrap();
     }
-    Dependence::new()
-        .check(
-            |x: &Tensor| heads(&x.t()?),
-            &x.t().unwrap().contiguous().unwrap().t().unwrap().t().unwrap(),
-            &mask,
-        )
-        .unwrap_err();
+    let strided = x.t().unwrap().contiguous().unwrap().t().unwrap();
+    Dependence::new().check(heads, &strided, &mask).unwrap();
 }
 
 #[test]

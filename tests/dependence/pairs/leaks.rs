@@ -25,9 +25,9 @@ fn no_mask() {
     let model = attention(Mask::None, 2);
     insta::assert_snapshot!(text(&fails(|x| model.forward(x), &sequence(1, 2, 8))), @"
     assertion `causal` failed
-    output position 0 depends on input position 1, 1 ahead
+    output position 0 depends on input position 1, the next one
 
-      pairs    28 of 28 pairs of an output and a later input, up to 7 positions ahead
+      extent   28 of 28 pairs of an output and a later input depend, up to 7 positions apart
       pattern  every output sees every later position, as it sees earlier ones: there is no mask
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXXXX
@@ -39,8 +39,8 @@ fn no_mask() {
                6 #######X
                7 ########
 
-      confirmed  future-leak   output 0, input 1: with other values there it moves by 0.805; with other values
-                               where it may look, by 5.21
+      confirmed  future-leak   output 0, input 1: other values there move it by 0.805; other values where it may
+                               look, by 5.21
       help       add minus infinity above the diagonal of the scores, before the softmax; see
                  docs/causes.md#future-leak
     ");
@@ -51,9 +51,9 @@ fn a_soft_mask() {
     let model = attention(Mask::Above(-10.0), 1);
     insta::assert_snapshot!(text(&fails(|x| model.forward(x), &sequence(1, 2, 6))), @"
     assertion `causal` failed
-    output position 0 depends on input position 1, 1 ahead
+    output position 0 depends on input position 1, the next one
 
-      pairs    15 of 15 pairs of an output and a later input, up to 5 positions ahead
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  outputs see later positions, 0.000522 times as much as earlier ones: a soft mask, such as -10 for
                minus infinity
       seen     outputs down, inputs across; # depends, X depends and must not
@@ -64,8 +64,8 @@ fn a_soft_mask() {
                4 #####X
                5 ######
 
-      confirmed  future-leak   output 0, input 1: with other values there it moves by 0.0108; with other values
-                               where it may look, by 5.57
+      confirmed  future-leak   output 0, input 1: other values there move it by 0.0108; other values where it may
+                               look, by 5.57
       help       mask with `f32::NEG_INFINITY` or -1e9, which come out of the softmax as exactly 0; see
                  docs/causes.md#future-leak
     ");
@@ -76,9 +76,9 @@ fn an_inverted_mask() {
     let model = attention(Mask::Inverted, 2);
     insta::assert_snapshot!(text(&fails(|x| model.forward(x), &sequence(1, 2, 6))), @"
     assertion `causal` failed
-    output position 0 depends on input position 1, 1 ahead
+    output position 0 depends on input position 1, the next one
 
-      pairs    15 of 15 pairs of an output and a later input, up to 5 positions ahead
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  outputs see later positions and no earlier one: the mask is inverted
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXX
@@ -88,13 +88,13 @@ fn an_inverted_mask() {
                4 ....#X
                5 .....#
 
-      confirmed  future-leak     output 0, input 1: with other values there it moves by 3.15; with other values
-                                 where it may look, by 2.34
+      confirmed  future-leak     output 0, input 1: other values there move it by 3.15; other values where it may
+                                 look, by 2.34
       confirmed  input-ignored   other values at all earlier positions leave every output the same to the last bit
       help       keep the lower triangle (`tril2`) and mask the upper one, not the other way round; see
                  docs/causes.md#future-leak
-      help       check that the input is used, and not replaced or zeroed on the way; see
-                 docs/causes.md#input-ignored
+      help       check that the mask does not hide the past, and that the input is longer than the steps in which
+                 the model looks back; see docs/causes.md#input-ignored
     ");
 }
 
@@ -103,9 +103,9 @@ fn a_diagonal_off_by_one() {
     let model = attention(Mask::From(2), 1);
     insta::assert_snapshot!(text(&fails(|x| model.forward(x), &sequence(1, 2, 10))), @"
     assertion `causal` failed
-    output position 0 depends on input position 1, 1 ahead
+    output position 0 depends on input position 1, the next one
 
-      pairs    9 of 45 pairs of an output and a later input, up to 1 position ahead
+      extent   9 of 45 pairs of an output and a later input depend
       pattern  each output sees the next position and nothing beyond: off by one, in the mask or in a padding
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #X........
@@ -119,8 +119,8 @@ fn a_diagonal_off_by_one() {
                8 #########X
                9 ##########
 
-      confirmed  future-leak   output 0, input 1: with other values there it moves by 2.49; with other values
-                               where it may look, by 4.23
+      confirmed  future-leak   output 0, input 1: other values there move it by 2.49; other values where it may
+                               look, by 4.23
       help       the mask keeps the diagonal and what lies below it; a convolution of kernel k is padded by k - 1
                  on the left and by nothing on the right; see docs/causes.md#future-leak
     ");
@@ -151,9 +151,9 @@ fn heads_without_a_transpose() {
     model.no_transpose = true;
     insta::assert_snapshot!(text(&fails(|x| model.forward(x), &sequence(1, 2, 8))), @"
     assertion `causal` failed
-    output position 0 depends on input position 4, 4 ahead
+    output position 0 depends on input position 4, 4 positions later
 
-      pairs    10 of 28 pairs of an output and a later input, up to 4 positions ahead
+      extent   10 of 28 pairs of an output and a later input depend, up to 4 positions apart
       pattern  what is seen is what heads split by `reshape((b, 2, t, d))` without a transpose see
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #...X...
@@ -165,8 +165,8 @@ fn heads_without_a_transpose() {
                6 #######X
                7 ########
 
-      confirmed  future-leak   output 0, input 4: with other values there it moves by 1.88; with other values
-                               where it may look, by 6.15
+      confirmed  future-leak   output 0, input 4: other values there move it by 1.88; other values where it may
+                               look, by 6.15
       help       from (b, t, h * d) heads are `reshape((b, t, h, d))?.transpose(1, 2)?`; see
                  docs/causes.md#future-leak
     ");
@@ -192,30 +192,30 @@ fn one_pair_of_positions_of_128() {
     let f = |x: &Tensor| planted(&model.forward(x)?, x, 97, 90, 1e-6);
     insta::assert_snapshot!(text(&fails(f, &sequence(1, 4, 128))), @"
     assertion `causal` failed
-    output position 90 depends on input position 97, 7 ahead
+    output position 90 depends on input position 97, 7 positions later
 
-      pairs  1 of 8128 pairs of an output and a later input, up to 7 positions ahead
-      seen   outputs down, inputs across; # depends, X depends and must not
-             inputs 86 to 101
-              86 #...............
-              87 ##..............
-              88 ###.............
-              89 ####............
-              90 #####......X....
-              91 ######..........
-              92 #######.........
-              93 ########........
-              94 #########.......
-              95 ##########......
-              96 ###########.....
-              97 ############....
-              98 #############...
-              99 ##############..
-             100 ###############.
-             101 ################
+      extent  1 of 8128 pairs of an output and a later input depends
+      seen    outputs down, inputs across; # depends, X depends and must not
+              inputs 86 to 101
+               86 #...............
+               87 ##..............
+               88 ###.............
+               89 ####............
+               90 #####......X....
+               91 ######..........
+               92 #######.........
+               93 ########........
+               94 #########.......
+               95 ##########......
+               96 ###########.....
+               97 ############....
+               98 #############...
+               99 ##############..
+              100 ###############.
+              101 ################
 
-      confirmed  future-leak   output 90, input 97: with other values there it moves by 3.65e-6; with other values
-                               where it may look, by 4.04
+      confirmed  future-leak   output 90, input 97: other values there move it by 3.65e-6; other values where it
+                               may look, by 4.04
       help       check the mask: its diagonal, its orientation, and whether it is added before the softmax; see
                  docs/causes.md#future-leak
     ");
@@ -227,10 +227,10 @@ fn one_position_beyond_what_is_measured_pair_by_pair() {
     let x = Seed::new(1).normal("x", (2, 300, 2), DType::F32, CPU).unwrap();
     insta::assert_snapshot!(text(&fails(f, &x)), @"
     assertion `causal` failed
-    output position 90 depends on input position 297, 207 ahead
+    output position 90 depends on input position 297, 207 positions later
 
-      confirmed  future-leak   output 90, input 297: with other values there it moves by 2.97; with other values
-                               where it may look, by 62.1
+      confirmed  future-leak   output 90, input 297: other values there move it by 2.97; other values where it may
+                               look, by 62.1
       help       check the mask: its diagonal, its orientation, and whether it is added before the softmax; see
                  docs/causes.md#future-leak
     ");
@@ -268,7 +268,7 @@ fn its_own_position_where_that_is_forbidden() {
     assertion `causal` failed
     output position 0 depends on its own input position
 
-      pairs    5 of 15 pairs of an output and its own or a later input, up to 0 positions ahead
+      extent   5 of 15 pairs of an output and its own or a later input depend
       pattern  each output sees its own position and nothing later: the shift by one is missing
       seen     outputs down, inputs across; # depends, X depends and must not
                0 X....
@@ -277,8 +277,7 @@ fn its_own_position_where_that_is_forbidden() {
                3 ###X.
                4 ####X
 
-      confirmed  future-leak   output 0, input 0: with other values there it moves by 3.18; with other values
-                               where it may look, by 0
+      confirmed  future-leak   output 0, input 0: other values there move it by 3.18
       help       shift the input to the right by one, or mask the diagonal, too; see docs/causes.md#future-leak
     ");
 }
@@ -289,22 +288,22 @@ fn a_window_that_is_too_long() {
     let windowed = Causal::new().window(4);
     insta::assert_snapshot!(text(&fails_as(&windowed, |x| model.forward(x), &sequence(1, 2, 9))), @"
     assertion `causal` failed
-    output position 4 depends on input position 0, 4 back
+    output position 4 depends on input position 0, 4 positions earlier
 
-      pairs  5 of 15 pairs of an output and an input before its window, up to 4 positions back
-      seen   outputs down, inputs across; # depends, X depends and must not
-             0 #........
-             1 ##.......
-             2 ###......
-             3 ####.....
-             4 X####....
-             5 .X####...
-             6 ..X####..
-             7 ...X####.
-             8 ....X####
+      extent  5 of 15 pairs of an output and an input before its window depend, up to 4 positions apart
+      seen    outputs down, inputs across; # depends, X depends and must not
+              0 #........
+              1 ##.......
+              2 ###......
+              3 ####.....
+              4 X####....
+              5 .X####...
+              6 ..X####..
+              7 ...X####.
+              8 ....X####
 
-      confirmed  not-invariant   output 4, input 0: with other values there it moves by 0.722; with other values
-                                 where it may look, by 5.36
+      confirmed  not-invariant   output 4, input 0: other values there move it by 0.722; other values where it may
+                                 look, by 5.36
       help       check the mask's lower edge, and that nothing is carried on from before the window; n layers of
                  window k see n * (k - 1) + 1 positions; see docs/causes.md#not-invariant
     ");
@@ -322,8 +321,8 @@ fn the_past_must_be_used() {
     no output depends on an earlier position
 
       confirmed  input-ignored   other values at all earlier positions leave every output the same to the last bit
-      help       check that the input is used, and not replaced or zeroed on the way; see
-                 docs/causes.md#input-ignored
+      help       check that the mask does not hide the past, and that the input is longer than the steps in which
+                 the model looks back; see docs/causes.md#input-ignored
     ");
     Causal::new().allow(Cause::InputIgnored).check(pointwise, &sequence(1, 2, 5)).unwrap();
     Causal::new().window(1).check(pointwise, &sequence(1, 2, 5)).unwrap();
@@ -346,9 +345,9 @@ fn mixed_rows_are_no_future() {
     let failure = Causal::new().check(mean, &sequence(1, 3, 6)).unwrap_err();
     insta::assert_snapshot!(text(&failure), @"
     assertion `causal` failed
-    outputs change with other rows of the batch: what a position depends on can be told in a row by itself only
+    outputs change with other rows of the batch; in a row by itself no output sees what it must not
 
-      confirmed  batch-mixed   row 0: row 0 of the output moves when row 4 of the input alone changes
+      confirmed  batch-mixed   output row 0: it moves when row 1 of the input alone changes
       help       look for a reshape where a transpose was meant, or a reduction over dim 0; see
                  docs/causes.md#batch-mixed
     ");
@@ -368,15 +367,26 @@ fn mixed_rows_are_no_future() {
 }
 
 #[test]
+fn copies_of_a_row_are_no_batch() {
+    // One row is not mixed with itself: what its copies do to each other is nobody's business.
+    let centred = |x: &Tensor| x.cumsum(1)?.broadcast_sub(&x.mean_keepdim(0)?.cumsum(1)?);
+    let with_own = |x: &Tensor| centred(x)? + x.cumsum(1)?;
+    let report = Causal::new().check(with_own, &sequence(1, 1, 6)).unwrap();
+    assert_eq!(report.rows, 1);
+    let failure = Causal::new().check(with_own, &sequence(1, 2, 6)).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::BatchMixed));
+}
+
+#[test]
 fn of_several_inputs_the_one_that_leaks_is_named() {
     let x = [sequence(1, 2, 6), sequence(2, 2, 6)];
     let f = |[a, b]: &[Tensor; 2]| a.cumsum(1)?.broadcast_add(&b.max_keepdim(1)?);
     let failure = Causal::new().check(f, &x).unwrap_err();
     insta::assert_snapshot!(text(&failure), @"
     assertion `causal` failed
-    output position 0 depends on input position 1, 1 ahead
+    output position 0 depends on input position 1, the next one
 
-      pairs    15 of 15 pairs of an output and a later input, up to 5 positions ahead
+      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
       pattern  every output sees every later position, as it sees earlier ones: there is no mask
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXX
@@ -386,9 +396,10 @@ fn of_several_inputs_the_one_that_leaks_is_named() {
                4 #####X
                5 ######
 
-      confirmed  future-leak   output 0, input 1: with other values there it moves by 1.3; with other values where
-                               it may look, by 3.16; it comes through tensor 1 of the input
-      help       add minus infinity above the diagonal of the scores, before the softmax; see
+      confirmed  future-leak   output 0, input 1: other values there move it by 1.3; other values where it may
+                               look, by 3.16; it comes through tensor 1 of the input
+      help       add minus infinity above the diagonal of the scores, before the softmax; a tensor of which the
+                 output may see all, such as an encoder's memory, belongs into the closure; see
                  docs/causes.md#future-leak
     ");
     let other = [sequence(1, 2, 6), sequence(2, 2, 7)];

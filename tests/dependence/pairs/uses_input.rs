@@ -57,17 +57,21 @@ fn features_that_are_never_read() {
     let x = normal(&[4, 8]);
     insta::assert_snapshot!(text(&fails(|x| Tensor::cat(&[x.narrow(1, 0, 3)?, x.narrow(1, 4, 1)?], 1), &x)), @"
     assertion `uses_input` failed
-    4 features of the input do not move the output
+    4 of 8 indices of dim 1 do not move the output: 3, 5 to 7
 
-      confirmed  input-ignored   dim 1: 4 of 8 indices: 3, 5 to 7
+      tried  other values in all rows, at the input itself and at 7 more of its kind
+
+      confirmed  input-ignored   dim 1: 4 of 8 indices move nothing: 3, 5 to 7
       help       check that the input is used, and not replaced or zeroed on the way; see
                  docs/causes.md#input-ignored
     ");
     insta::assert_snapshot!(text(&fails(|x| x.narrow(1, 1, 7), &x)), @"
     assertion `uses_input` failed
-    a feature of the input does not move the output
+    1 of 8 indices of dim 1 does not move the output: 0
 
-      confirmed  input-ignored   dim 1: 1 of 8 indices: 0
+      tried  other values in all rows, at the input itself and at 7 more of its kind
+
+      confirmed  input-ignored   dim 1: 1 of 8 indices moves nothing: 0
       help       check that the input is used, and not replaced or zeroed on the way; see
                  docs/causes.md#input-ignored
     ");
@@ -75,18 +79,20 @@ fn features_that_are_never_read() {
         let keep = Tensor::new(&[1f32, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0], CPU)?;
         x.broadcast_mul(&keep)
     };
-    assert_eq!(fails(zeroed, &x).findings()[0].evidence(), "1 of 8 indices: 2");
+    assert_eq!(fails(zeroed, &x).findings()[0].evidence(), "1 of 8 indices moves nothing: 2");
     // Without a gradient.
     let failure = fails(|x| zeroed(x)?.round(), &x);
-    assert_eq!(failure.findings()[0].evidence(), "1 of 8 indices: 2");
+    assert_eq!(failure.findings()[0].evidence(), "1 of 8 indices moves nothing: 2");
     let images = normal(&[2, 3, 4, 5]);
     let cropped = |x: &Tensor| x.narrow(1, 0, 1)?.narrow(3, 1, 3);
     insta::assert_snapshot!(text(&fails(cropped, &images)), @"
     assertion `uses_input` failed
-    4 features of the input do not move the output
+    parts of 2 dimensions do not move the output
 
-      confirmed  input-ignored   dim 1: 2 of 3 indices: 1, 2
-      confirmed  input-ignored   dim 3: 2 of 5 indices: 0, 4
+      tried  other values in all rows, at the input itself and at 15 more of its kind
+
+      confirmed  input-ignored   dim 1: 2 of 3 indices move nothing: 1, 2
+      confirmed  input-ignored   dim 3: 2 of 5 indices move nothing: 0, 4
       help       check that the input is used, and not replaced or zeroed on the way; see
                  docs/causes.md#input-ignored
     ");
@@ -100,7 +106,7 @@ fn a_token_that_is_never_read() {
     let decoder = Decoder::new(Seed::new(1), 7, Mask::None);
     let ids = Seed::new(1).tokens("ids", 7, (2, 6), CPU).unwrap();
     let failure = fails(|ids| decoder.forward(&ids.narrow(1, 0, 5)?.contiguous()?), &ids);
-    assert_eq!(failure.findings()[0].evidence(), "1 of 6 indices: 5");
+    assert_eq!(failure.findings()[0].evidence(), "1 of 6 indices moves nothing: 5");
     assert_eq!(failure.findings()[0].place(), Some("dim 1"));
 }
 
@@ -112,6 +118,8 @@ fn nothing_moves_the_output() {
     insta::assert_snapshot!(text(&failure), @"
     assertion `uses_input` failed
     the output does not depend on the input at all
+
+      tried  other values in all rows, at the input itself and at 7 more of its kind
 
       confirmed  output-constant   the same to the last bit with other values at all 3 features
       help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
@@ -128,6 +136,8 @@ fn of_several_inputs_the_one_that_is_ignored_is_named() {
     insta::assert_snapshot!(text(&failure), @"
     assertion `uses_input` failed
     the output does not depend on tensor 1 of the input
+
+      tried  other values in all rows, at the input itself and at 15 more of its kind
 
       confirmed  input-ignored   tensor 1 of the input: other values there leave the output the same to the last
                                  bit
@@ -165,7 +175,10 @@ fn every_float_layout_and_rank() {
     UsesInput::new().dims([0]).check(|x: &Tensor| x.sum_all(), &normal(&[4])).unwrap();
     let failure =
         UsesInput::new().dims([0]).check(|x: &Tensor| x.narrow(0, 0, 1), &normal(&[4, 2]));
-    assert_eq!(failure.unwrap_err().findings()[0].evidence(), "3 of 4 indices: 1 to 3");
+    assert_eq!(
+        failure.unwrap_err().findings()[0].evidence(),
+        "3 of 4 indices move nothing: 1 to 3"
+    );
     assert_eq!(WIDTH, 8);
 }
 

@@ -150,12 +150,11 @@ pub(super) fn uses(probes: &mut Probes<'_, '_>, rule: Rule) -> Result<Uses> {
     // A window of one position has no past.
     if rule.window != Some(1) {
         // The last output, and others in even steps; then every one.
-        let steps = rows.max(positions - 1).div_ceil(rows);
-        for (draw, step) in (0..DRAWS).map(|draw| (draw, 0)).chain((1..steps).map(|step| (0, step)))
-        {
+        let steps = (positions - 1).div_ceil(rows);
+        for (draw, step) in (0..DRAWS).flat_map(|draw| (0..=steps).map(move |step| (draw, step))) {
             let output = |row: usize| match step {
                 0 => positions - 1 - (row + draw) % rows * (positions - 1) / rows,
-                step => 1 + (step * rows + row) % (positions - 1),
+                step => 1 + (step * rows + row + draw) % (positions - 1),
             };
             let (differ, _) = probes.bits(draw, &|row, at| before(output(row), at))?;
             for row in (0..rows).filter(|row| differ[row * positions + output(*row)]) {

@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, panic::Location};
 use candle_core::Tensor;
 
 use super::{
+    leak::Mixing,
     matrix::{Matrix, ranges},
     probes::{Along, Probes},
 };
@@ -151,7 +152,7 @@ impl Dependence {
         let wanted = Wanted { inputs, depends: wanted };
         let (mut matrix, mixed) = measured(&mut probes, &wanted)?;
         insist(&mut probes, &wanted, &mut matrix)?;
-        let findings = self.findings(&matrix, &wanted, mixed, outputs == inputs);
+        let findings = self.findings(&matrix, &wanted, mixed.as_ref(), outputs == inputs);
         if findings.is_empty() {
             let dependent = wanted.depends.iter().filter(|depends| **depends).count();
             let independent = outputs * inputs - dependent;
@@ -163,11 +164,13 @@ impl Dependence {
         let (shown, does) = match findings[0].cause() {
             Cause::InputIgnored => (missing.first(), "does not depend"),
             Cause::FutureLeak => (forbidden.iter().find(later), "depends"),
-            Cause::BatchMixed if mixed => (None, ""),
+            Cause::BatchMixed if mixed.is_some() => (None, ""),
             _ => (forbidden.iter().find(|pair| !later(pair)), "depends"),
         };
         let Some((t, s)) = shown.copied() else {
-            return Err(Failure::violated("rows of the batch are mixed").with_findings(findings));
+            return Err(Failure::violated(
+                "outputs change with other rows of the batch; in a row by itself they depend on what they must",
+            ).with_findings(findings));
         };
         let what = if self.dim == 0 { "row" } else { "position" };
         let mask = if does == "depends" { "excludes" } else { "includes" };
@@ -187,7 +190,7 @@ impl Dependence {
         &self,
         matrix: &Matrix,
         wanted: &Wanted,
-        mixed: bool,
+        mixed: Option<&Mixing>,
         one_sequence: bool,
     ) -> Vec<Finding> {
         let (forbidden, missing) = wanted.broken(matrix);
@@ -198,7 +201,7 @@ impl Dependence {
         let depends = |pairs: &[(usize, usize)], cause: Cause| {
             let first = *pairs.first()?;
             let evidence = format!(
-                "moved by {} by another value there; {} must not depend and {}",
+                "other values there move it by {}; {} must not depend and {}",
                 number(matrix.get(first.0, first.1)),
                 count(pairs.len(), "pair"),
                 if pairs.len() == 1 { "does" } else { "do" },
@@ -213,22 +216,19 @@ impl Dependence {
             }
             _ => finding,
         }));
-        if mixed {
-            let evidence =
-                "what a position moves in its own row changes with what is replaced in other rows";
-            findings.push(Finding::confirmed(Cause::BatchMixed, evidence));
-        }
+        findings.extend(mixed.map(Mixing::finding));
         if let Some(first) = missing.first() {
             let outputs: BTreeSet<usize> = missing.iter().map(|(output, _)| *output).collect();
             let inputs: BTreeSet<usize> = missing.iter().map(|(_, input)| *input).collect();
             let silent = |input: &usize| (0..matrix.outputs()).all(|t| !matrix.depends(t, *input));
             let silent: Vec<usize> = inputs.iter().copied().filter(silent).collect();
             let evidence = match silent.is_empty() {
-                false if silent.len() == inputs.len() => {
-                    format!("input {what} {} moves no output at all", ranges(&silent))
-                }
+                false if silent.len() == inputs.len() => match silent.as_slice() {
+                    [only] => format!("input {what} {only} moves no output at all"),
+                    _ => format!("input {what}s {} move no output at all", ranges(&silent)),
+                },
                 _ => format!(
-                    "{} must depend and {} not, of output {what} {} and input {what} {}",
+                    "{} must depend and {} not: output {what}s {}, input {what}s {}",
                     count(missing.len(), "pair"),
                     if missing.len() == 1 { "does" } else { "do" },
                     ranges(&outputs.into_iter().collect::<Vec<_>>()),
@@ -241,6 +241,9 @@ impl Dependence {
     }
 }
 
+/// Of an output and an input position each.
+type Pairs = Vec<(usize, usize)>;
+
 struct Wanted {
     inputs: usize,
     depends: Vec<bool>,
@@ -252,7 +255,7 @@ impl Wanted {
     }
 
     /// Pairs that depend and must not, and those that do not and must.
-    fn broken(&self, matrix: &Matrix) -> (Vec<(usize, usize)>, Vec<(usize, usize)>) {
+    fn broken(&self, matrix: &Matrix) -> (Pairs, Pairs) {
         let wrong = matrix.pairs().filter(|(t, s)| matrix.depends(*t, *s) != self.at(*t, *s));
         wrong.partition(|(t, s)| matrix.depends(*t, *s))
     }
@@ -285,7 +288,7 @@ fn wanted(mask: &Tensor) -> Result<Vec<bool>> {
     match values.iter().any(|value| !value.is_finite()) {
         true => Err(Failure::bad_argument(
             "mask",
-            "with NaN or infinite values",
+            "a tensor with NaN or infinite values",
             "0 where there is no dependence, another number where there is; a mask that is added to scores is none",
         )),
         false => Ok(values.into_iter().map(|value| value != 0.0).collect()),
@@ -293,35 +296,39 @@ fn wanted(mask: &Tensor) -> Result<Vec<bool>> {
 }
 
 /// The matrix, and whether rows turned out to be mixed: then it was measured with one row changed at a time.
-fn measured(probes: &mut Probes<'_, '_>, wanted: &Wanted) -> Result<(Matrix, bool)> {
+fn measured(probes: &mut Probes<'_, '_>, wanted: &Wanted) -> Result<(Matrix, Option<Mixing>)> {
     let matrix = probes.matrix(false, DRAWS)?;
     let (forbidden, _) = wanted.broken(&matrix);
+    let step = forbidden.len().div_ceil(TRIED).max(1);
+    for pair in forbidden.into_iter().step_by(step) {
+        if let Some(mixing) = mixing(probes, pair)? {
+            return match probes.narrow() {
+                true => measured(probes, wanted),
+                false => Ok((probes.matrix(true, DRAWS)?, Some(mixing))),
+            };
+        }
+    }
+    Ok((matrix, None))
+}
+
+/// Tries a pair again in one row after the other, with all others unchanged: whether another row moves, or none at all.
+fn mixing(probes: &mut Probes<'_, '_>, (t, s): (usize, usize)) -> Result<Option<Mixing>> {
     let (rows, outputs) = (probes.rows(), probes.outputs());
     if rows == 1 {
-        return Ok((matrix, false));
+        return Ok(None);
     }
-    let step = forbidden.len().div_ceil(TRIED).max(1);
-    for (t, s) in forbidden.into_iter().step_by(step) {
-        let mut seen = false;
-        for (draw, row) in (0..DRAWS).flat_map(|draw| (0..rows).map(move |row| (draw, row))) {
-            let moved = probes.moved_alone(draw, row, &|at| at == s)?;
-            let mixed = moved
-                .chunks(outputs)
-                .enumerate()
-                .any(|(other, moved)| other != row && moved.iter().any(|moved| *moved > 0.0));
-            if mixed {
-                return Ok((probes.matrix(true, DRAWS)?, true));
-            }
-            seen = moved[row * outputs + t] > 0.0;
-            if seen {
-                break;
-            }
+    for (draw, row) in (0..DRAWS).flat_map(|draw| (0..rows).map(move |row| (draw, row))) {
+        let moved = probes.moved_alone(draw, row, &|at| at == s)?;
+        let of = |row: usize| &moved[row * outputs..(row + 1) * outputs];
+        let moves = |other: &usize| *other != row && of(*other).iter().any(|by| *by > 0.0);
+        if let Some(other) = (0..rows).find(moves) {
+            return Ok(Some(Mixing { row: other, from: Some(row) }));
         }
-        if !seen {
-            return Ok((probes.matrix(true, DRAWS)?, true));
+        if of(row)[t] > 0.0 {
+            return Ok(None);
         }
     }
-    Ok((matrix, false))
+    Ok(Some(Mixing { row: 0, from: None }))
 }
 
 /// Replaces positions that have not moved what they must in all rows at once, several times.

@@ -59,6 +59,11 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(Self { f, seed, points: vec![Some(Point { own, others, output })], most, calls: 2 })
     }
 
+    /// At how many inputs a feature is tried before it counts as ignored.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Which of the input's tensors have no other values.
     pub(super) fn without_alternative(&self) -> Vec<usize> {
         let first = self.points[0].iter();

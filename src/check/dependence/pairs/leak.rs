@@ -45,9 +45,9 @@ pub(super) struct Leak {
 /// Outputs that change when other rows do.
 #[derive(Debug)]
 pub(super) struct Mixing {
-    row: usize,
+    pub(super) row: usize,
     /// The row that moves it; unknown where only several together do.
-    from: Option<usize>,
+    pub(super) from: Option<usize>,
 }
 
 pub(super) fn explained(
@@ -179,7 +179,7 @@ impl Leak {
         if self.future { Cause::FutureLeak } else { Cause::NotInvariant }
     }
 
-    /// `output position 5 depends on input position 9, 4 ahead`.
+    /// `output position 5 depends on input position 9, 4 positions later`.
     fn sentence(&self) -> String {
         let Leak { output, inputs: (from, to), .. } = *self;
         if to - from > 1 {
@@ -188,38 +188,42 @@ impl Leak {
                 to - 1,
             );
         }
-        let distance = match from.abs_diff(output) {
-            0 => return format!("output position {output} depends on its own input position"),
-            distance if self.future => format!("{distance} ahead"),
-            distance => format!("{distance} back"),
+        let distance = match (from.abs_diff(output), self.future) {
+            (0, _) => return format!("output position {output} depends on its own input position"),
+            (1, true) => "the next one".to_owned(),
+            (distance, true) => format!("{} later", count(distance, "position")),
+            (distance, false) => format!("{} earlier", count(distance, "position")),
         };
         format!("output position {output} depends on input position {from}, {distance}")
     }
 
     fn finding(&self, rule: Rule, matrix: Option<&Matrix>) -> Finding {
         let (from, to) = self.inputs;
-        let mut evidence = format!(
-            "with other values there it moves by {}; with other values where it may look, by {}",
-            size(self.moved),
-            size(self.allowed),
-        );
+        let allowed = match self.allowed > 0.0 {
+            true => format!("; other values where it may look, by {}", size(self.allowed)),
+            false => String::new(),
+        };
+        let members: Vec<String> = self.members.iter().map(usize::to_string).collect();
+        let through = match members.is_empty() {
+            true => String::new(),
+            false => format!("; it comes through tensor {} of the input", members.join(" and ")),
+        };
+        let evidence =
+            format!("other values there move it by {}{allowed}{through}", size(self.moved));
         let place = match to - from {
             1 => format!("output {}, input {from}", self.output),
             _ => format!("output {}, inputs {from} to {}", self.output, to - 1),
         };
-        if !self.members.is_empty() {
-            let members: Vec<String> = self.members.iter().map(usize::to_string).collect();
-            evidence = format!(
-                "{evidence}; it comes through tensor {} of the input",
-                members.join(" and ")
-            );
-        }
         let finding = Finding::confirmed(self.cause(), evidence).at(place);
         if self.future {
             let pattern = matrix.and_then(|matrix| pattern::of(matrix, rule));
-            return match pattern.and_then(pattern::Pattern::advice) {
-                Some(advice) => finding.advice_is(advice),
-                None => finding,
+            let advice = pattern.and_then(pattern::Pattern::advice);
+            let advice = advice.unwrap_or(Cause::FutureLeak.advice());
+            return match self.members.is_empty() {
+                true => finding.advice_is(advice),
+                false => finding.advice_is(format!(
+                    "{advice}; a tensor of which the output may see all, such as an encoder's memory, belongs into the closure",
+                )),
             };
         }
         finding.advice_is(
@@ -238,18 +242,14 @@ fn size(moved: f64) -> String {
 }
 
 impl Mixing {
-    fn finding(&self) -> Finding {
+    pub(super) fn finding(&self) -> Finding {
         let evidence = match self.from {
-            Some(from) => format!(
-                "row {} of the output moves when row {from} of the input alone changes",
-                self.row
-            ),
-            None => format!(
-                "row {} of the output moves when other rows change, and not when its own later positions do",
-                self.row,
-            ),
+            Some(from) => format!("it moves when row {from} of the input alone changes"),
+            None => {
+                "it moves when several other rows change, and not when it alone does".to_owned()
+            }
         };
-        Finding::confirmed(Cause::BatchMixed, evidence).at(format!("row {}", self.row))
+        Finding::confirmed(Cause::BatchMixed, evidence).at(format!("output row {}", self.row))
     }
 }
 
@@ -263,7 +263,7 @@ impl Explained {
     pub(super) fn failure(&self, rule: Rule, shown: Cause) -> Failure {
         let Some(leak) = self.leaks.iter().find(|leak| leak.cause() == shown) else {
             return Failure::violated(
-                "outputs change with other rows of the batch: what a position depends on can be told in a row by itself only",
+                "outputs change with other rows of the batch; in a row by itself no output sees what it must not",
             );
         };
         let mut failure = Failure::violated(leak.sentence());
@@ -281,11 +281,16 @@ impl Explained {
             (true, true) => "of an output and its own or a later input",
             (false, _) => "of an output and an input before its window",
         };
-        let pairs = match seen.len() {
-            0 => format!("none of the {} {what} by itself", count(all, "pair")),
-            n => format!("{n} of {} {what}, up to {}", count(all, "pair"), apart(far, leak.future)),
+        let reach = match far > 1 && seen.len() > 1 {
+            true => format!(", up to {} apart", count(far, "position")),
+            false => String::new(),
         };
-        failure = failure.fact("pairs", pairs);
+        let depend = if seen.len() == 1 { "depends" } else { "depend" };
+        let extent = match seen.len() {
+            0 => format!("none of the {} {what} depends by itself", count(all, "pair")),
+            n => format!("{n} of {} {what} {depend}{reach}", count(all, "pair")),
+        };
+        failure = failure.fact("extent", extent);
         if leak.future
             && let Some(pattern) = pattern::of(matrix, rule)
         {
@@ -301,8 +306,4 @@ impl Explained {
         lines.extend(matrix.picture((leak.output, leak.inputs.0), sign));
         failure.fact("seen", lines.join("\n"))
     }
-}
-
-fn apart(distance: usize, future: bool) -> String {
-    format!("{} {}", count(distance, "position"), if future { "ahead" } else { "back" })
 }

@@ -28,6 +28,8 @@ pub(super) struct Probes<'p, 'f> {
     along: Along,
     seed: Seed,
     state: State,
+    /// The caller's own batch, where copies of it are in use.
+    own: Option<State>,
     /// How often the function was called.
     pub(super) calls: usize,
 }
@@ -59,7 +61,7 @@ impl<'p, 'f> Probes<'p, 'f> {
             return Err(Failure::bad_argument("output_dim", was, "0 for rows, else 1 or more"));
         }
         let state = State::of(f, x.to_vec(), along, seed)?;
-        Ok(Self { f, along, seed, state, calls: 2 })
+        Ok(Self { f, along, seed, state, own: None, calls: 2 })
     }
 
     /// Rows with positions of their own, of which each can be replaced differently in one call.
@@ -109,7 +111,18 @@ impl<'p, 'f> Probes<'p, 'f> {
         if let Ok(wide) = wide.and_then(|x| State::of(self.f, x, self.along, self.seed))
             && wide.outputs == self.state.outputs
         {
-            self.state = wide;
+            self.own = Some(std::mem::replace(&mut self.state, wide));
+        }
+    }
+
+    /// Back to the caller's own batch; whether copies were in use. Rows that are mixed are told of that batch only.
+    pub(super) fn narrow(&mut self) -> bool {
+        match self.own.take() {
+            Some(own) => {
+                self.state = own;
+                true
+            }
+            None => false,
         }
     }
 

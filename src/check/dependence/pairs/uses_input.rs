@@ -171,7 +171,11 @@ impl UsesInput {
                 "every tensor that is judged is all zeros of an integer dtype: no other value of it is known",
             ));
         }
-        let failure = self.judged(&silent, x);
+        let tried = format!(
+            "other values in all rows, at the input itself and at {} more of its kind",
+            points.most() - 1,
+        );
+        let failure = self.judged(&silent, x).map(|failure| failure.fact("tried", tried));
         let report = UsesInputReport { features: judged, by_gradient, not_judged, calls };
         failure.map_or(Ok(report), Err)
     }
@@ -255,7 +259,7 @@ impl UsesInput {
             );
             findings.push(Finding::confirmed(Cause::OutputConstant, evidence));
         }
-        let mut told = Vec::new();
+        let (mut told, mut partly) = (Vec::new(), Vec::new());
         for (group, indices) in silent.iter().filter(|(_, indices)| !indices.is_empty()) {
             if nothing || told.contains(&group.member) {
                 continue;
@@ -270,25 +274,28 @@ impl UsesInput {
                 continue;
             }
             let dim = group.dim.unwrap_or(0);
-            let place = match several {
-                true => format!("tensor {} of the input, dim {dim}", group.member),
-                false => format!("dim {dim}"),
+            let (place, of) = match several {
+                true => (
+                    format!("tensor {} of the input, dim {dim}", group.member),
+                    format!("dim {dim} of tensor {}", group.member),
+                ),
+                false => (format!("dim {dim}"), format!("dim {dim}")),
             };
-            let evidence =
-                format!("{} of {}: {}", indices.len(), count(group.of, "index"), ranges(indices));
+            let (some, all) = (indices.len(), count(group.of, "index"));
+            let (moves, does) = if some == 1 { ("moves", "does") } else { ("move", "do") };
+            let which = ranges(indices);
+            partly.push(format!("{some} of {all} of {of} {does} not move the output: {which}"));
+            let evidence = format!("{some} of {all} {moves} nothing: {which}");
             findings.push(Finding::confirmed(Cause::InputIgnored, evidence).at(place));
         }
         let findings = call::not_allowed(findings, &self.allowed);
         let first = findings.first()?;
         let headline = match first.cause() {
             Cause::OutputConstant => "the output does not depend on the input at all".to_owned(),
-            _ if told.is_empty() => {
-                let features: usize = silent.iter().map(|(_, indices)| indices.len()).sum();
-                match features {
-                    1 => "a feature of the input does not move the output".to_owned(),
-                    _ => format!("{features} features of the input do not move the output"),
-                }
-            }
+            _ if told.is_empty() => match partly.as_slice() {
+                [only] => only.clone(),
+                _ => format!("parts of {} dimensions do not move the output", partly.len()),
+            },
             _ => {
                 let told: Vec<String> = told.iter().map(usize::to_string).collect();
                 format!("the output does not depend on tensor {} of the input", told.join(" and "))
