@@ -137,4 +137,42 @@ mod nothing_in_scope {
         );
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertions_on_sequences_expand() -> ::candling::Result<()> {
+        let x = ::candling::Seed::new(1).normal("x", (2, 5, 3), DType::F32, &Device::Cpu)?;
+        let n = 1;
+        let mut sum = Tensor::zeros((2, 1, 3), DType::F32, &Device::Cpu)?;
+        let mut step = |x: &Tensor, offset: usize| {
+            if offset == 0 {
+                sum = sum.zeros_like()?;
+            }
+            let sums = x.cumsum(1)?.broadcast_add(&sum)?;
+            sum = sums.narrow(1, x.dim(1)? - 1, 1)?;
+            ::std::result::Result::Ok(sums)
+        };
+        let report = ::candling::assert_cache_consistent!(|x| x.cumsum(1), &mut step, x);
+        ::std::assert_eq!(report.positions, 5);
+        ::candling::assert_cache_consistent!(
+            |x| x.cumsum(1),
+            |x, at| step(x, at),
+            &x,
+            single_tokens = true
+        );
+        ::candling::assert_cache_consistent!(
+            |x: &Tensor| x.cumsum(1),
+            step,
+            &x,
+            tolerance = 0.1,
+            "{}",
+            n
+        );
+        let masked = |x: &Tensor, mask: &Tensor| x.broadcast_mul(&mask.unsqueeze(2)?);
+        ::candling::assert_padding_invariant!(masked, x);
+        ::candling::assert_padding_invariant!(|x, mask| masked(x, mask), &x, pad = 2, "{n}",);
+        ::candling::assert_padding_invariant!(&masked, &x, mask_dtype = DType::F32,);
+        ::candling::assert_position_sensitive!(|x| x.cumsum(1), x);
+        ::candling::assert_position_sensitive!(|x| x.cumsum(2), &x, dim = 2, "context {}", n);
+        ::std::result::Result::Ok(())
+    }
 }

@@ -1,6 +1,7 @@
 //! Encoders: token ids to an output for every position.
 
 use candle_core::{DType, Result, Tensor};
+use candle_nn::VarMap;
 use candle_transformers::models::{bert, distilbert, modernbert};
 use candling::{Batch, Learner, Seed};
 use serde_json::{from_value, json};
@@ -38,7 +39,13 @@ fn batch(seed: Seed) -> Result<Batch> {
 }
 
 fn bert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = build(seed, Weights::Hinted, |vb| {
+    let (vars, model) = bert_model(seed)?;
+    let forward = move |ids: &Tensor| model.forward(ids, &ids.zeros_like()?, None);
+    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+}
+
+fn bert_model(seed: Seed) -> candling::Result<(VarMap, bert::BertForMaskedLM)> {
+    build(seed, Weights::Hinted, |vb| {
         let config: bert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "hidden_size": 16,
@@ -54,13 +61,21 @@ fn bert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
             "pad_token_id": 0,
         })))?;
         bert::BertForMaskedLM::load(vb, &config)
-    })?;
-    let forward = move |ids: &Tensor| model.forward(ids, &ids.zeros_like()?, None);
-    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+    })
 }
 
 fn distilbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = build(seed, Weights::Hinted, |vb| {
+    let (vars, model) = distilbert_model(seed)?;
+    let forward = move |ids: &Tensor| {
+        // Ones where a position must not be seen.
+        let tokens = ids.dim(1)?;
+        model.forward(ids, &Tensor::zeros((tokens, tokens), DType::U8, CPU)?)
+    };
+    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+}
+
+fn distilbert_model(seed: Seed) -> candling::Result<(VarMap, distilbert::DistilBertForMaskedLM)> {
+    build(seed, Weights::Hinted, |vb| {
         let config: distilbert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "dim": 16,
@@ -73,17 +88,17 @@ fn distilbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
             "pad_token_id": 0,
         })))?;
         distilbert::DistilBertForMaskedLM::load(vb, &config)
-    })?;
-    let forward = move |ids: &Tensor| {
-        // Ones where a position must not be seen.
-        let tokens = ids.dim(1)?;
-        model.forward(ids, &Tensor::zeros((tokens, tokens), DType::U8, CPU)?)
-    };
-    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+    })
 }
 
 fn modernbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = build(seed, Weights::Hinted, |vb| {
+    let (vars, model) = modernbert_model(seed)?;
+    let forward = move |ids: &Tensor| model.forward(ids, &ids.ones_like()?);
+    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+}
+
+fn modernbert_model(seed: Seed) -> candling::Result<(VarMap, modernbert::ModernBertForMaskedLM)> {
+    build(seed, Weights::Hinted, |vb| {
         let config: modernbert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "hidden_size": 16,
@@ -99,7 +114,28 @@ fn modernbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
             "local_rope_theta": 10000.0,
         })))?;
         modernbert::ModernBertForMaskedLM::load(vb, &config)
-    })?;
-    let forward = move |ids: &Tensor| model.forward(ids, &ids.ones_like()?);
-    Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
+    })
+}
+
+/// Ids `[batch, time]` and a mask of the same dims, 1 for a real token, to an output for every position.
+#[cfg(test)]
+pub(super) type Padded = Box<dyn FnMut(&Tensor, &Tensor) -> Result<Tensor>>;
+
+/// The encoders that take a mask.
+#[cfg(test)]
+pub(super) fn padded(seed: Seed) -> candling::Result<Vec<(&'static str, Padded)>> {
+    let (_, bert) = bert_model(seed)?;
+    let (_, distilbert) = distilbert_model(seed)?;
+    let (_, modernbert) = modernbert_model(seed)?;
+    Ok(vec![
+        ("bert", Box::new(move |ids, mask| bert.forward(ids, &ids.zeros_like()?, Some(mask)))),
+        (
+            "distilbert",
+            Box::new(move |ids, mask| {
+                let unseen = mask.eq(&mask.zeros_like()?)?.unsqueeze(1)?.unsqueeze(1)?;
+                distilbert.forward(ids, &unseen)
+            }),
+        ),
+        ("modernbert", Box::new(move |ids, mask| modernbert.forward(ids, mask))),
+    ])
 }

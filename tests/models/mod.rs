@@ -12,6 +12,8 @@ mod decoders;
 mod encoders;
 pub(crate) mod gradients;
 mod seq2seq;
+#[cfg(test)]
+mod sequence;
 pub(crate) mod slope;
 mod vision;
 

@@ -116,6 +116,9 @@ fn singles(
             Some("let both closures run one model, in one mode (`forward_t(x, false)`), with one set of weights"),
         ));
     }
+    if let Some(explained) = rows_mixed(full, step, trial, run)? {
+        return Ok(explained);
+    }
     let len = trial.positions();
     let mix = Mix::new(std::slice::from_ref(&trial.tokens), &[Some(trial.other.clone())], 1)?;
     let tried = tried(len - 1);
@@ -264,6 +267,37 @@ fn elsewhere(trial: &Trial, run: &Run, at: &Apart) -> Option<Explained> {
             "the cache keeps the rows of a batch in order; look for an index over rows, or a reshape",
         ),
     ))
+}
+
+/// Whether other rows of the step notice the first row's tokens, and those of the full pass do not.
+fn rows_mixed(
+    full: &mut Function<'_>,
+    step: &mut Step<'_>,
+    trial: &Trial,
+    run: &Run,
+) -> Result<Option<Explained>> {
+    let rows = trial.reference.grid.rows();
+    let mix = Mix::new(std::slice::from_ref(&trial.tokens), &[Some(trial.other.clone())], 0)?;
+    let changed = mix.replacing(|row| row == 0)?;
+    let (pieces, stopped) = trial.feed(step, &changed[0], &run.lengths)?;
+    let (None, Some(own), Some(last)) = (stopped, run.pieces.last(), pieces.last()) else {
+        return Ok(None);
+    };
+    let moved = |row: &usize| own.answers.taking_rows(&[*row]) != last.answers.taking_rows(&[*row]);
+    let Some(noticed) = (1..rows).find(moved) else { return Ok(None) };
+    let whole =
+        |output: &Tensor| Ok::<_, crate::Failure>(Grid::of_rows(output)?.taking_rows(&[noticed]));
+    if whole(&full(&changed)?)? != whole(&trial.reference.whole)? {
+        return Ok(None);
+    }
+    Ok(Some((
+        format!(
+            "row {noticed} of the step notices the tokens of row 0, and in the full pass it does not: the cache mixes rows"
+        ),
+        Some(
+            "the cache keeps the rows of a batch in order; look for an index over rows, or a reshape",
+        ),
+    )))
 }
 
 /// The earlier tokens to replace: all, or evenly spread ones with both ends.

@@ -118,7 +118,7 @@ fn counted(bad: &[&Tried]) -> Option<String> {
         (dot / square - tried.share).abs() < CLOSE * tried.share && rest < CLOSE * tried.share
     };
     let last = lengths.last()?;
-    lengths.iter().all(|tried| scaled(&tried)).then(|| {
+    lengths.iter().all(scaled).then(|| {
         format!(
             "{}, the output is {} times what it is without: the mean counts the padding",
             last.name,
