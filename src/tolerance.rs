@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use crate::{
     Failure, Input, Learner, Result, Seed, Snapshot,
     measure::{
-        noise::{epsilon, nudged, spread},
+        noise::{DRAWS, epsilon, nudged, spread},
         stack,
     },
 };
@@ -144,9 +144,6 @@ impl Tolerance {
 /// operations. Independent roundings add as a random walk, and 64 of them in a row reach 8 times one.
 const ROUNDINGS: f64 = 8.0;
 
-/// How often the last places are drawn. The largest of four is within a factor of two of the largest of many.
-const DRAWS: usize = 4;
-
 fn measured(learner: &Learner<'_>, input: &[Tensor]) -> Result<Tolerance> {
     let can_move = |dtype: DType| epsilon(dtype).is_some();
     let variables = learner.variables();
@@ -163,7 +160,7 @@ fn measured(learner: &Learner<'_>, input: &[Tensor]) -> Result<Tolerance> {
     let base = learner.output(input, false)?;
     let mut noise = 0.0f64;
     for draw in 0..DRAWS {
-        let seed = Seed::new(draw as u64).split("noise");
+        let seed = Seed::new(draw).split("noise");
         for (name, var, before) in guard.snapshot().values() {
             var.set(&nudged(before, seed, name)?)?;
         }

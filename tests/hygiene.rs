@@ -175,4 +175,53 @@ mod nothing_in_scope {
         ::candling::assert_position_sensitive!(|x| x.cumsum(2), &x, dim = 2, "context {}", n);
         ::std::result::Result::Ok(())
     }
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
+    fn the_assertions_on_properties_expand() -> ::candling::Result<()> {
+        use ::candling::check::Direction;
+
+        let x = Tensor::new(&[[1f32, 2.0, 4.0], [3.0, 0.5, 7.0]], &Device::Cpu)?;
+        let both = [::std::clone::Clone::clone(&x), ::std::clone::Clone::clone(&x)];
+        let (n, cause) = (1, ::candling::Cause::NotInvariant);
+        ::candling::assert_invariant!(|x| x.max(1), &x, |x| x.flip(&[1]));
+        ::candling::assert_invariant!(|x| x.max(1), x, [|x| x.roll(1, 1), |x| x.roll(2, 1),]);
+        ::candling::assert_invariant!(|x| x.max(1), x, |x| x.flip(&[1]), allow = cause, "{}", n);
+        ::candling::assert_invariant!(|[a, b]| (a + b)?.max(1), &both, |[a, b]| {
+            ::std::result::Result::Ok([a.flip(&[1])?, b.flip(&[1])?])
+        },);
+        ::candling::assert_equivariant!(Tensor::tanh, &x, |x| x.flip(&[1]), "context {n}");
+        ::candling::assert_equivariant!(|x| x.tanh(), x, |x| x.flip(&[1]), tolerance = 1e-3);
+        let report =
+            ::candling::assert_equivariant!(|x| x.max(1), &x, |x| x * 2.0, |y| y * 2.0, "{}", n);
+        ::std::assert_eq!(report.transformations, 1);
+        ::candling::assert_equivariant!(
+            |x| x.max(1),
+            &x,
+            |x| x * 2.0,
+            |y| y * 2.0,
+            tolerance = 1e-3
+        );
+        ::candling::assert_equivariant!(
+            |x| x.tanh(),
+            x,
+            [|x| x.roll(1, 1)],
+            tolerance = 1e-3,
+            "{n}"
+        );
+        ::candling::assert_equivalent!(|x| x.sqr(), |x| x * x, &x);
+        ::candling::assert_equivalent!(|[a, b]| a + b, |[a, b]| b + a, both, "context {}", n);
+        ::candling::assert_equivalent!(|x| x.sqr(), |x| x.powf(2.0), x, tolerance = 1e-3);
+        ::candling::assert_sensitive!(|x| x.tanh(), &x, |x| x * 2.0);
+        let direction = Direction::Up;
+        ::candling::assert_sensitive!(|x| x.sum(1), x, |x| x * 2.0, direction = direction, "{n}");
+        ::candling::assert_sensitive!(
+            |x| x.sum(1),
+            x,
+            [|x| x * 2.0, |x| x + 1.0],
+            every_row = true
+        );
+        ::std::result::Result::Ok(())
+    }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Noise {
 }
 
 /// How often the last places are drawn. The largest of four is within a factor of two of the largest of many.
-const DRAWS: u64 = 4;
+pub(crate) const DRAWS: u64 = 4;
 
 /// Where nothing moves, the nudges grow by this factor, up to the last place of bf16.
 const COARSER: f64 = 16.0;
@@ -69,9 +69,9 @@ const DECISION: f64 = 1.0 / 32.0;
 /// What nudging the last place of every input value does to the output (J. Vignes, 1993; D. S. Parker, 1997).
 ///
 /// `coarsest` is the last place of a coarser format that is to be compared with, else 0. Where the input is nudged and not
-/// one bit of the output moves, the function may work in a coarser format inside: nudges grow until something moves.
-/// Values that are whole numbers all over a tensor may be ids or a mask, and stay. Nudged inputs that the function refuses
-/// are left out.
+/// one bit of the output moves, the function works in a coarser format inside: the one to which the input can be rounded
+/// without a change, or else nudges grow until something moves. Values that are whole numbers all over a tensor may be ids
+/// or a mask, and stay. Nudged inputs that the function refuses are left out.
 pub(crate) fn of_function(
     f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
     x: &[Tensor],
@@ -94,38 +94,133 @@ pub(crate) fn of_function(
         return Ok(noise);
     }
     let mut still = true;
-    let mut draw = |least: f64, draw: u64| -> crate::Result<Option<f64>> {
-        let seed = Seed::new(draw).split("noise");
-        let members =
-            x.iter().zip(&movable).enumerate().map(|(i, (tensor, epsilon))| match epsilon {
-                Some(epsilon) => nudged_by(tensor, epsilon.max(least), seed, &format!("input {i}")),
-                None => Ok(tensor.clone()),
-            });
-        let members = members.collect::<Result<Vec<_>>>()?;
-        let Ok(output) = f(&members) else { return Ok(None) };
-        if output.dims() != base.dims() || same_bits(&output, base)? {
-            return Ok(None);
-        }
-        let changes = to_f64_vec(&output)?.into_iter().zip(&values).map(|(a, b)| {
-            let change = (a - b).abs();
-            if change.is_finite() && change > own * b.abs() { change } else { 0.0 }
-        });
-        Ok(Some(changes.fold(0.0, f64::max)))
-    };
     for at in 0..DRAWS {
-        if let Some(change) = draw(own, at)? {
+        let members = nudged_members(x, &movable, own, at)?;
+        if let Some(change) = change(f, &members, base, &values, own)? {
             noise.moved = noise.moved.max(change);
             still = false;
         }
     }
-    let mut step = own.max(movable.iter().flatten().copied().fold(0.0, f64::max));
-    while still && own > 0.0 && step < COARSEST {
-        step = (step * COARSER).min(COARSEST);
-        if let Some(change) = draw(step, 0)? {
-            let size = sizes.last().copied().unwrap_or(0.0);
-            noise.moved = if change <= size * DECISION { change } else { 0.0 };
-            still = false;
-        }
+    if still && own > 0.0 {
+        let size = sizes.last().copied().unwrap_or(0.0);
+        within(f, x, &movable, base, &values, size, &mut noise)?;
     }
     Ok(noise)
+}
+
+/// The noise of a function that works in a coarser format than that of its input.
+fn within(
+    f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
+    x: &[Tensor],
+    movable: &[Option<f64>],
+    base: &Tensor,
+    values: &[f64],
+    size: f64,
+    noise: &mut Noise,
+) -> crate::Result<()> {
+    for format in [DType::BF16, DType::F16, DType::F32] {
+        let Some(inner) = epsilon(format).filter(|inner| *inner > noise.epsilon) else { continue };
+        let rounded = x.iter().zip(movable).map(|(tensor, movable)| match movable {
+            Some(own) if *own < inner => tensor.to_dtype(format)?.to_dtype(tensor.dtype()),
+            _ => Ok(tensor.clone()),
+        });
+        let rounded = rounded.collect::<Result<Vec<_>>>()?;
+        if !f(&rounded).is_ok_and(|output| same_bits(&output, base).unwrap_or(false)) {
+            continue;
+        }
+        noise.epsilon = inner;
+        for at in 0..DRAWS {
+            let members = nudged_members(x, movable, inner, at)?;
+            let change = change(f, &members, base, values, inner)?.unwrap_or(0.0);
+            noise.moved = noise.moved.max(if change <= size * DECISION { change } else { 0.0 });
+        }
+        return Ok(());
+    }
+    let own = movable.iter().flatten().copied().fold(noise.epsilon, f64::max);
+    let mut step = own;
+    let mut at = |step: f64| -> crate::Result<Option<f64>> {
+        change(f, &nudged_members(x, movable, step, 0)?, base, values, noise.epsilon)
+    };
+    while step < COARSEST {
+        step = (step * COARSER).min(COARSEST);
+        if at(step)?.is_some() {
+            // The first values that move are few; a step further all do.
+            let change = at((step * COARSER).min(COARSEST))?.unwrap_or(0.0);
+            noise.moved = if change <= size * DECISION { change } else { 0.0 };
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The input with what is movable nudged by its last place, or that of a coarser format.
+fn nudged_members(
+    x: &[Tensor],
+    movable: &[Option<f64>],
+    least: f64,
+    draw: u64,
+) -> Result<Vec<Tensor>> {
+    let seed = Seed::new(draw).split("noise");
+    let nudge = |(i, (tensor, movable)): (usize, (&Tensor, &Option<f64>))| match movable {
+        Some(epsilon) => nudged_by(tensor, epsilon.max(least), seed, &format!("input {i}")),
+        None => Ok(tensor.clone()),
+    };
+    x.iter().zip(movable).enumerate().map(nudge).collect()
+}
+
+/// The largest change of an output value beyond its own last place; `None` where no bit changes or the function fails.
+fn change(
+    f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
+    x: &[Tensor],
+    base: &Tensor,
+    values: &[f64],
+    own: f64,
+) -> crate::Result<Option<f64>> {
+    let Ok(output) = f(x) else { return Ok(None) };
+    if output.dims() != base.dims() || same_bits(&output, base)? {
+        return Ok(None);
+    }
+    let changes = to_f64_vec(&output)?.into_iter().zip(values).map(|(a, b)| {
+        let change = (a - b).abs();
+        if change.is_finite() && change > own * b.abs() { change } else { 0.0 }
+    });
+    Ok(Some(changes.fold(0.0, f64::max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn noise(f: impl Fn(&Tensor) -> Result<Tensor>, x: &Tensor) -> crate::Result<Noise> {
+        let mut f = |x: &[Tensor]| Ok(f(&x[0])?);
+        let base = f(std::slice::from_ref(x))?;
+        of_function(&mut f, std::slice::from_ref(x), &base, 0.0)
+    }
+
+    #[test]
+    fn a_format_inside_is_recognised() -> crate::Result<()> {
+        let x = Seed::new(1).normal("x", (8, 64), DType::F32, &Device::Cpu)?;
+        let plain = noise(|x| x.sum(1), &x)?;
+        assert_eq!(Some(plain.epsilon), epsilon(DType::F32));
+        assert!(plain.nudged && plain.moved > 1e-8 && plain.moved < 1e-5, "{plain:?}");
+        for format in [DType::F16, DType::BF16] {
+            let inside = noise(|x| x.to_dtype(format)?.sum(1)?.to_dtype(DType::F32), &x)?;
+            assert_eq!(Some(inside.epsilon), epsilon(format));
+            assert!(inside.moved > 100.0 * plain.moved, "{inside:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn decisions_ids_and_integers_are_no_noise() -> crate::Result<()> {
+        let x = Seed::new(1).normal("x", (8, 64), DType::F32, &Device::Cpu)?;
+        assert_eq!(noise(|x| x.argmax(1), &x)?.epsilon, 0.0);
+        assert_eq!(noise(|x| x.ge(0.0)?.to_dtype(DType::F32), &x)?.moved, 0.0);
+        let ids = Tensor::new(&[3f32, 1.0, 2.0], &Device::Cpu)?;
+        let looked_up = noise(|ids| ids.to_dtype(DType::U32)?.to_dtype(DType::F32), &ids)?;
+        assert!(!looked_up.nudged && looked_up.moved == 0.0);
+        Ok(())
+    }
 }

@@ -26,7 +26,29 @@ fn the_two_gelus_are_told_apart() {
     let x = normal(&[4, 16], DType::F32);
     let failure = apart(Tensor::gelu, Tensor::gelu_erf, &x);
     assert_eq!(failure.cause(), Some(Cause::ValuesDiffer));
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `equivalent` failed
+    the two functions disagree: 54 of 64 elements differ (84.4%)
+
+      input           dims [4, 16]
+      actual          the first function, f32 [4, 16]
+      expected        the second function, f32 [4, 16]
+      tensors         f32 [4, 16]
+      tolerance       |actual - expected| <= 1.91e-6 + 9.54e-7 * |expected|
+      worst absolute  0.000454 at [2, 12]: -0.013447199, expected -0.013900713, allowed 1.92e-6
+      worst relative  0.0326 at [2, 12]: -0.013447199, expected -0.013900713, allowed 1.92e-6
+      mismatches      index         actual     expected  difference  ulps
+                      [0, 0]    0.19051704   0.19051978     2.74e-6   184
+                      [0, 1]     1.1802431    1.1804739    0.000231  1936
+                      [0, 3]  -0.123203404  -0.12319963     3.78e-6   507
+                      [0, 4]   -0.16046308   -0.1603176    0.000145  9763
+                      [0, 5]   -0.15840237  -0.15838058     2.18e-5  1462
+                      and 49 more
+      noise           moving the input by its last place moves the output by 2.38e-7; 8 times that is allowed
+
+      confirmed  values-differ   [2, 12]: -0.013447199, expected -0.013900713
+      help       start from the worst element; see docs/causes.md#values-differ
+    ");
     assert_equivalent!(|x| x.gelu(), |x| x.gelu_erf(), &x, tolerance = 1e-3);
     assert_equivalent!(|x| x.gelu(), |x| x.gelu_erf(), x, allow = Cause::ValuesDiffer);
 }
@@ -69,7 +91,18 @@ fn patterns_and_shapes_are_recognised() {
     assert!(text(&failure).contains("sign flipped"), "{failure}");
     let failure = apart(|x| x.sum(1), |x| x.sum_keepdim(1), &x);
     assert_eq!(failure.cause(), Some(Cause::ShapeMismatch));
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `equivalent` failed
+    the two functions return different shapes: [4] and [4, 1]
+
+      input     dims [4, 4]
+      actual    the first function, f32 [4]
+      expected  the second function, f32 [4, 1]
+
+      confirmed  shape-mismatch   [4] is not [4, 1]
+      help       as many elements: look for a missing `reshape`, `transpose` or `unsqueeze`; see
+                 docs/causes.md#shape-mismatch
+    ");
 }
 
 #[test]
@@ -91,7 +124,14 @@ fn what_could_not_have_failed_is_no_pass() {
     let x = normal(&[4, 3], DType::F32);
     let failure = apart(|x| x.zeros_like(), |x| x.zeros_like(), &x);
     assert_eq!(failure.kind(), FailureKind::Vacuous);
-    insta::assert_snapshot!(text(&failure), @"");
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `equivalent` proves nothing here
+    the first function does not depend on its input here: whatever is done to it, the output stays
+
+      confirmed  output-constant   2 other inputs of the same kind give the same output
+      help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
+                 docs/causes.md#output-constant
+    ");
     let zeros = x.zeros_like().unwrap();
     let failure = apart(|x| Ok(x.clone()), |x| x.zeros_like(), &zeros);
     assert!(failure.headline().starts_with("the second function does not depend"), "{failure}");
@@ -111,10 +151,25 @@ fn the_function_that_cannot_be_judged_is_named() {
         assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}");
         text(&failure)
     };
-    insta::assert_snapshot!(not_run(apart(Tensor::tanh, |x| x.reshape(7), &x)), @"");
+    insta::assert_snapshot!(not_run(apart(Tensor::tanh, |x| x.reshape(7), &x)), @"
+    assertion `equivalent` did not run
+    the second function returned an error
+
+      error  Shape mismatch, got buffer of size 12 which is compatible with shape [7]
+    ");
     let random = |x: &Tensor| x + x.rand_like(0.0, 1.0)?;
-    insta::assert_snapshot!(not_run(apart(random, Tensor::tanh, &x)), @"");
+    insta::assert_snapshot!(not_run(apart(random, Tensor::tanh, &x)), @"
+    assertion `equivalent` did not run
+    two calls on the same input give two results: what depends on what cannot be told
+
+      function  the first function
+
+      possible   dropout-in-eval   four calls, no two of them in a row equal: active dropout or another random
+                                   draw would do that
+      possible   state-kept        a cache or a running average that grows with every call would do it, too
+      help       call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure
+    ");
     let nan = (&x * f64::NAN).unwrap();
     assert!(not_run(apart(Tensor::tanh, Tensor::tanh, &nan)).contains("not-finite"));
-    assert!(not_run(apart(Tensor::tanh, Tensor::log, &x)).contains("the second of the two"));
+    assert!(not_run(apart(Tensor::tanh, Tensor::log, &x)).contains("the second function"));
 }

@@ -140,9 +140,14 @@ impl Equivalent {
         report: &mut EquivalentReport,
     ) -> Result<()> {
         function::values(x)?;
-        let of = |which: &'static str| move |failure: Failure| failure.fact("function", which);
-        let first = function::steady(f, x).map_err(of("the first of the two"))?;
-        let second = function::steady(g, x).map_err(of("the second of the two"))?;
+        let named = |which: &'static str| {
+            move |failure: Failure| match failure.headline().starts_with(which) {
+                true => failure,
+                false => failure.fact("function", which),
+            }
+        };
+        let first = function::steady(f, x).map_err(named("the first function"))?;
+        let second = function::steady(g, x).map_err(named("the second function"))?;
         if first.dims() != second.dims() {
             return self.not_of_one_shape(x, &first, &second);
         }

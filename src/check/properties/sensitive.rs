@@ -238,6 +238,11 @@ impl Sensitive {
         if not_allowed(failure.findings().to_vec(), &self.allowed).is_empty() {
             return Ok(seen.report(&change));
         }
+        let moved_label = match self.direction {
+            Some(Direction::Up) => "moved up",
+            Some(Direction::Down) => "moved down",
+            None => "moved",
+        };
         let noise = match self.at_least {
             Some(least) => format!("changes of {} and more count, as given", number(least)),
             None if equal => "equal bit for bit: no rounding is involved".to_owned(),
@@ -250,7 +255,7 @@ impl Sensitive {
         Err(failure
             .fact("input", dims_of(x))
             .fact("output", kind_of(base))
-            .fact("moved", seen.shares(&change))
+            .fact(moved_label, seen.shares(&change))
             .fact("noise", noise))
     }
 
@@ -413,7 +418,7 @@ impl Seen {
     fn shares(&self, change: &Change) -> String {
         let n = change.before.len();
         format!(
-            "{} of {} ({}), in {} of {}; by {} at most",
+            "{} of {} ({}), in {} of {}; the largest change is {}",
             self.elements_moved,
             count(n, "value"),
             percentage(self.elements_moved, n),

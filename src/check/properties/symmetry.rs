@@ -119,8 +119,9 @@ impl Symmetry {
             return Err(Failure::bad_argument(
                 "transform",
                 "a pair with a transformation of the output",
-                "one of the input; the output of an invariant function stays (else: `assert_equivariant!`)",
-            ));
+                "a transformation of the input alone",
+            )
+            .help("an invariant output stays as it is; where it should follow, use `assert_equivariant!`"));
         }
         let moved = transform.apply(x)?;
         let called = transform.called();
@@ -163,20 +164,18 @@ impl Symmetry {
         if findings.is_empty() {
             return Ok(());
         }
-        let sizes = to_f64_vec(&expected)?;
-        let size = sizes.iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
-        let by = match found.max_absolute.is_finite() {
-            true => format!(
-                ", by up to {} where the largest output is {}",
-                number(found.max_absolute),
-                number(size),
-            ),
-            false => String::new(),
-        };
-        Err(Failure::violated(format!("{}: {}{by}", self.headline(&called), told.headline()))
+        let values = to_f64_vec(&expected)?;
+        let size = values.iter().map(|v| v.abs()).filter(|v| v.is_finite()).fold(0.0, f64::max);
+        let sizes = format!(
+            "differences up to {}, where expected values reach {}",
+            number(found.max_absolute),
+            number(size),
+        );
+        Err(Failure::violated(format!("{}: {}", self.headline(&called), told.headline()))
             .fact("input", dims_of(x))
             .fact("actual", ours)
             .fact("expected", theirs)
+            .fact("sizes", sizes)
             .facts_of(&told)
             .fact("noise", allowed.reason)
             .with_findings(findings))

@@ -103,8 +103,14 @@ impl<'t> Transform<'t> {
     pub(super) fn apply(&mut self, x: &[Tensor]) -> crate::Result<Vec<Tensor>> {
         let called = self.called();
         let moved = (self.of_input)(x).map_err(|error| Failure::from_candle(&called, error))?;
-        function::values(&moved)
-            .map_err(|failure| failure.fact("input", format!("what {called} returned")))?;
+        function::values(&moved).map_err(|failure| {
+            let findings = failure.findings().to_vec();
+            Failure::not_run(format!(
+                "what {called} returned cannot be given to the function: {}",
+                failure.headline()
+            ))
+            .with_findings(findings)
+        })?;
         let mut same = moved.len() == x.len();
         for (before, after) in x.iter().zip(&moved) {
             same = same && same_bits(before, after)?;
