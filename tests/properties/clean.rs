@@ -1,12 +1,12 @@
 //! No alarm on what is in order.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Module, Result, Tensor};
 use candling::{
     Cause, Failure, FailureKind, Seed,
     check::{Deterministic, LayoutInvariant, Nonlinear},
 };
 
-use super::zoo::{Specimen, bag_of_tokens, clean, linear_ones};
+use super::zoo::{CPU, Specimen, bag_of_tokens, clean, linear_ones};
 
 /// Thirty seeds in f32, and a few in the other formats.
 const SEEDS: [(DType, u64); 4] =
@@ -77,6 +77,27 @@ fn ids_are_deterministic_in_any_layout() -> candling::Result<()> {
         let Specimen { mut forward, x, .. } = bag_of_tokens(seed)?;
         Deterministic::new().check(|x: &Tensor| forward(x), &x)?;
         LayoutInvariant::new().check(|x: &Tensor| forward(x), &x)?;
+    }
+    Ok(())
+}
+
+/// The other way round: faults on the same seeds, each caught and named.
+#[test]
+fn faults_are_named_on_every_seed() -> candling::Result<()> {
+    for seed in (0..30).map(Seed::new) {
+        let x = seed.normal("x", (3, 5, 4), DType::F32, CPU)?;
+        let (_vars, vb) = seed.var_builder(DType::F32, CPU);
+        let linear = candle_nn::linear(4, 6, vb)?;
+        let mixer = |x: &Tensor| linear.forward(x)?.gelu()?.mean(1);
+        let failure = LayoutInvariant::new().check(mixer, &x).unwrap_err();
+        assert_eq!(failure.cause(), Some(Cause::LayoutDependent), "{failure}");
+
+        let dropout = candle_nn::Dropout::new(0.3);
+        let failure = Deterministic::new().check(|x: &Tensor| dropout.forward(x, true), &x);
+        assert_eq!(failure.unwrap_err().cause(), Some(Cause::DropoutInEval));
+        let behind = |x: &Tensor| linear.forward(&dropout.forward(&x.flatten(0, 1)?, true)?);
+        let failure = Deterministic::new().check(behind, &x).unwrap_err();
+        assert_eq!(failure.cause(), Some(Cause::DropoutInEval), "{failure}");
     }
     Ok(())
 }

@@ -31,7 +31,17 @@ fn a_running_average_in_a_field_comes_to_rest() {
         mean.replace(new.clone());
         Ok(new)
     };
-    insta::assert_snapshot!(text(&violated(smoothed, &x())), @"");
+    insta::assert_snapshot!(text(&violated(smoothed, &x())), @"
+    assertion `deterministic` failed
+    the same input gives another output when it is asked again: 12 of 12 output values differ, by up to 0.371
+
+      worst              [3, 2]: -0.743, then -1.11
+      from call to call  0.608, 0.304, 0.152, 0.076, 0.038
+
+      confirmed  state-kept   each call is closer to the last one, as with an average or a cache that fills up:
+                              0.608 apart at first, 0.038 in the end
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -42,14 +52,32 @@ fn a_sum_over_calls_goes_on() {
         sum.replace(new.clone());
         Ok(new)
     };
-    insta::assert_snapshot!(text(&violated(added, &x())), @"");
+    insta::assert_snapshot!(text(&violated(added, &x())), @"
+    assertion `deterministic` failed
+    the same input gives another output when it is asked again: 12 of 12 output values differ, by up to 1.49
+
+      worst              [3, 2]: -1.49, then -2.97
+      from call to call  2.43, 2.43, 2.43, 2.43, 2.43
+
+      confirmed  state-kept   every call moves the output on in one direction, by 2.43, 2.43, 2.43, ...: something
+                              is added up
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
 fn the_first_call_alone_is_another() {
     let warm = Cell::new(false);
     let warms_up = |x: &Tensor| if warm.replace(true) { x.tanh() } else { x.sin() };
-    insta::assert_snapshot!(text(&violated(warms_up, &x())), @"");
+    insta::assert_snapshot!(text(&violated(warms_up, &x())), @"
+    assertion `deterministic` failed
+    the same input gives another output when it is asked again: 12 of 12 output values differ, by up to 0.102
+
+      worst  [0, 1]: 0.965, then 0.863
+
+      confirmed  state-kept   the first call differs from the 11 after it, which are equal
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -59,13 +87,34 @@ fn calls_alternate_or_go_round() {
         let call = calls.replace(calls.get() + 1);
         x * f64::from(call % period + 1)
     };
-    insta::assert_snapshot!(violated(|x| round(x, 2), &x()).findings()[0], @"");
+    insta::assert_snapshot!(violated(|x| round(x, 2), &x()).findings()[0], @"state-kept: the calls alternate between two results");
     calls.set(0);
     let mut round = |x: &Tensor, period: u32| {
         let call = calls.replace(calls.get() + 1);
         x * f64::from(call % period + 1)
     };
-    insta::assert_snapshot!(violated(|x| round(x, 3), &x()).findings()[0], @"");
+    insta::assert_snapshot!(violated(|x| round(x, 3), &x()).findings()[0], @"state-kept: the calls go round 3 results, always in the same order");
+}
+
+#[test]
+fn a_choice_between_two_results_is_no_state() {
+    for seed in 0..30 {
+        let calls = Cell::new(0u64);
+        // A coin, by a seed of each call.
+        let coin = |x: &Tensor| {
+            let call = calls.replace(calls.get() + 1);
+            let up = Seed::new(seed).tokens(&call.to_string(), 2, 1, CPU)?.to_vec1::<u32>()?[0];
+            x + f64::from(up)
+        };
+        match Deterministic::new().check(coin, &x()) {
+            // The first seven calls fell on one side.
+            Ok(report) => assert_eq!(report.calls, 7),
+            Err(failure) if failure.headline().contains("asked before") => {}
+            Err(failure) => {
+                assert_eq!(failure.cause(), Some(Cause::NotReproducible), "{failure}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -79,7 +128,14 @@ fn a_cache_that_is_never_reset_grows() {
         cache = Some(all.clone());
         Ok(all)
     };
-    insta::assert_snapshot!(text(&violated(cached, &x())), @"");
+    insta::assert_snapshot!(text(&violated(cached, &x())), @"
+    assertion `deterministic` failed
+    the same input gives dims [4, 3], and when it is asked again dims [8, 3]
+
+      confirmed  state-kept   the output grows with every call, [4, 3], then [8, 3], then [12, 3], then [16, 3]:
+                              what earlier calls put in is still there
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -91,7 +147,17 @@ fn what_was_asked_before_stays_or_goes() {
         let shift = before.replace(Some(mean.clone())).unwrap_or(mean);
         x.broadcast_sub(&shift)
     };
-    insta::assert_snapshot!(text(&violated(previous, &x())), @"");
+    insta::assert_snapshot!(text(&violated(previous, &x())), @"
+    assertion `deterministic` failed
+    the result depends on what was asked before: 12 of 12 output values differ, by up to 0.0099
+
+      worst       [0, 0]: 0.499, then 0.489
+      in between  other values
+
+      confirmed  state-kept   the call after another input differs, and the next is as before: each depends on the
+                              one before it
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
     // The largest value ever seen scales it.
     let largest = Cell::new(0f32);
     let scaled = |x: &Tensor| {
@@ -99,7 +165,16 @@ fn what_was_asked_before_stays_or_goes() {
         largest.set(largest.get().max(here));
         x / f64::from(largest.get())
     };
-    insta::assert_snapshot!(text(&violated(scaled, &x())), @"");
+    insta::assert_snapshot!(text(&violated(scaled, &x())), @"
+    assertion `deterministic` failed
+    the result depends on what was asked before: 12 of 12 output values differ, by up to 0.869
+
+      worst       [3, 2]: -1, then -0.131
+      in between  larger values
+
+      confirmed  state-kept   the calls after another input differ from those before it: what it left behind stays
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -109,14 +184,32 @@ fn an_error_that_comes_with_the_second_call() {
         false => Ok(x.clone()),
         true => candle_core::bail!("the stream is at its end"),
     };
-    insta::assert_snapshot!(text(&violated(once, &x())), @"");
+    insta::assert_snapshot!(text(&violated(once, &x())), @"
+    assertion `deterministic` failed
+    the second call on the same input returns an error, and the first does not
+
+      error  the stream is at its end
+
+      confirmed  state-kept   an error that depends on how often the function was called
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
     // The state has the batch size of the input before.
     let state = RefCell::new(None::<Tensor>);
     let recurrent = |x: &Tensor| {
         let old = state.replace(Some(x.clone())).unwrap_or(x.clone());
         ((x + old)? - x)?.sum(1)
     };
-    insta::assert_snapshot!(text(&violated(recurrent, &x())), @"");
+    insta::assert_snapshot!(text(&violated(recurrent, &x())), @"
+    assertion `deterministic` failed
+    the result depends on what was asked before: 4 of 4 output values differ, by up to 3.02
+
+      worst       [1]: -1.85, then 1.17
+      in between  other values
+
+      confirmed  state-kept   the call after another input differs, and the next is as before: each depends on the
+                              one before it
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -142,7 +235,19 @@ fn randomness_is_dropout_where_it_shows() {
         let mask = Seed::new(call).uniform("mask", 0.0..1.0, x.shape(), DType::F32, CPU)?;
         head[0].forward(&(x * mask.ge(0.5)?.to_dtype(DType::F32)?)?)
     };
-    insta::assert_snapshot!(text(&violated(hidden, &x)), @"");
+    insta::assert_snapshot!(text(&violated(hidden, &x)), @"
+    assertion `deterministic` failed
+    the same input gives another output when it is asked again: 128 of 128 output values differ, by up to 3.16
+
+      worst              [31, 0]: -1.14, then 2.02
+      from call to call  11.5, 9.8, 8.84, 11.3, 11
+
+      possible   dropout-in-eval   6 calls, no two of them in a row equal, and nothing connects them: active
+                                   dropout or another random draw would do that
+      possible   state-kept        a cache or a running average that every call adds to would do it, too
+      help       call the model in evaluation mode (`forward_t(x, false)`); draw what must be random from a
+                 `Seed`; reset its cache in the closure
+    ");
     let allowed = Deterministic::new().allow(Cause::DropoutInEval);
     let report = allowed.check(|x: &Tensor| dropout.forward(x, true), &x).unwrap();
     assert_eq!(report.allowed[0].cause(), Cause::DropoutInEval);
@@ -172,7 +277,14 @@ fn a_call_must_not_write_into_its_input() {
         x.narrow(1, 0, 2)?.zero_set()?;
         Ok(sum)
     };
-    insta::assert_snapshot!(text(&violated(clears, &x)), @"");
+    insta::assert_snapshot!(text(&violated(clears, &x)), @"
+    assertion `deterministic` failed
+    the call writes into its input: 8 of 12 values changed by it
+
+      confirmed  state-kept   the input at [0, 1]: was 1.31 before the call and is 0 after it
+      help       work on a copy, `x.copy()?`: `slice_set`, `zero_set`, `scatter_set` and `Var::set` write into
+                 storage that other handles share; see docs/causes.md#state-kept
+    ");
     assert_eq!(x.to_vec2::<f32>().unwrap(), before, "the caller's own input is safe");
 
     // The same through a variable that shares the input's storage.
@@ -182,7 +294,15 @@ fn a_call_must_not_write_into_its_input() {
         handle.set(&(handle.as_tensor() * 2.0)?)?;
         Ok(x.clone())
     };
-    insta::assert_snapshot!(text(&violated(sets, var.as_tensor())), @"");
+    insta::assert_snapshot!(text(&violated(sets, var.as_tensor())), @"
+    assertion `deterministic` failed
+    the call writes into its input: 12 of 12 values changed by it
+
+      confirmed  state-kept   the input at [3, 2]: was -1.49 before the call and is -2.97 after it, through
+                              another handle of its storage
+      help       work on a copy, `x.copy()?`: `slice_set`, `zero_set`, `scatter_set` and `Var::set` write into
+                 storage that other handles share; see docs/causes.md#state-kept
+    ");
 }
 
 #[test]
@@ -234,8 +354,18 @@ fn inputs_and_outputs_of_every_kind() -> candling::Result<()> {
 #[test]
 fn what_cannot_be_judged_says_why() {
     let nothing = failing(|x| x.narrow(0, 0, 0), &x());
-    insta::assert_snapshot!(text(&nothing), @"");
-    insta::assert_snapshot!(text(&failing(|x| (x * f64::NAN)?.sum(1), &x())), @"");
+    insta::assert_snapshot!(text(&nothing), @"
+    assertion `deterministic` proves nothing here
+    the function returned an empty tensor, of dims [0, 3]: nothing can differ in it
+    ");
+    insta::assert_snapshot!(text(&failing(|x| (x * f64::NAN)?.sum(1), &x())), @"
+    assertion `deterministic` proves nothing here
+    the output is nothing but NaN: no difference could show in it
+
+      confirmed  not-finite   all 4 output values are NaN
+      help       start at the named origin: what comes after it is only carried along; see
+                 docs/causes.md#not-finite
+    ");
     let refusing = |x: &Tensor| x.reshape(7);
     assert_eq!(failing(refusing, &x()).kind(), FailureKind::NotRun);
     let scalar = Tensor::new(1f32, CPU).unwrap();
@@ -245,5 +375,8 @@ fn what_cannot_be_judged_says_why() {
     let nan = Tensor::new(&[f32::NAN], CPU).unwrap();
     assert_eq!(failing(|x| Ok(x.clone()), &nan).cause(), Some(Cause::NotFinite));
     let once = Deterministic::new().repeats(1).check(|x: &Tensor| x.tanh(), &x()).unwrap_err();
-    insta::assert_snapshot!(text(&once), @"");
+    insta::assert_snapshot!(text(&once), @"
+    assertion `deterministic` did not run
+    `repeats` is 1; allowed: 2 or more: a single call has nothing to be compared with
+    ");
 }

@@ -12,8 +12,10 @@ use crate::{
     verdict::{count, number},
 };
 
-/// How many calls are looked at before the pattern in them is told: an accident of six in a row is 1 in 720.
+/// How many calls are looked at before the pattern in them is told: six draws in rising or falling order are 1 in 360.
 const LOOKED_AT: usize = 6;
+/// The same where some of them are equal: a coin that falls on one side nine times in a row is 1 in 256.
+const LOOKED_AT_IF_EQUAL: usize = 12;
 
 /// A function and a copy of its input, which no call may change.
 pub(super) struct Calls<'c, 'f> {
@@ -156,7 +158,6 @@ fn writes(member: Option<usize>, before: &Tensor, after: &Tensor, copy: bool) ->
     let Some(difference) = Difference::of(before, after)? else {
         return Ok(Failure::violated(format!("the call changes the bits of {what}")));
     };
-    let differing = count(difference.differing, "value");
     let (was, is) = told_apart(difference.values.0, difference.values.1);
     let how = if copy { "" } else { ", through another handle of its storage" };
     let finding = Finding::confirmed(
@@ -168,8 +169,9 @@ fn writes(member: Option<usize>, before: &Tensor, after: &Tensor, copy: bool) ->
         None => format!("the input at {:?}", difference.index),
     };
     Ok(Failure::violated(format!(
-        "the call writes into {what}: {differing} of {} changed by it",
-        difference.elements,
+        "the call writes into {what}: {} of {} changed by it",
+        difference.differing,
+        count(difference.elements, "value"),
     ))
     .finding(finding.at(place).advice_is(
         "work on a copy, `x.copy()?`: `slice_set`, `zero_set`, `scatter_set` and `Var::set` write into storage that other handles share",
@@ -178,7 +180,9 @@ fn writes(member: Option<usize>, before: &Tensor, after: &Tensor, copy: bool) ->
 
 /// Tells how the outputs of calls on one input, not all equal, differ. Calls on until there are enough to see a pattern.
 pub(super) fn told(calls: &mut Calls<'_, '_>, mut outputs: Vec<Tensor>) -> Result<Failure> {
-    while outputs.len() < LOOKED_AT {
+    while outputs.len() < LOOKED_AT
+        || (outputs.len() < LOOKED_AT_IF_EQUAL && distinct(&outputs)? < outputs.len())
+    {
         match calls.call()? {
             Ok(output) => outputs.push(output),
             Err(error) => return Ok(fails(outputs.len() + 1, &error)),
@@ -235,8 +239,8 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
     while settled > 0 && same(settled - 1, n - 1)? {
         settled -= 1;
     }
-    // At least half of the calls agree.
-    if settled <= n / 2 {
+    // Most of the calls agree, and the last of them all do.
+    if settled <= n / 4 {
         let evidence = match settled {
             1 => format!("the first call differs from the {} after it, which are equal", n - 1),
             _ => format!(
@@ -246,7 +250,7 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
         };
         return Ok(failure.finding(kept(evidence)));
     }
-    for period in 2..=n / 2 {
+    for period in 2..=n / 3 {
         let mut repeats = true;
         for i in period..n {
             repeats = repeats && same(i - period, i)?;
@@ -275,7 +279,22 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
     if let Some(evidence) = steps.onwards(worst.elements) {
         return Ok(failure.finding(kept(evidence)));
     }
-    Ok(randomly(failure, outputs, &values, worst))
+    randomly(failure, outputs, &values, worst)
+}
+
+/// How many of the outputs are the first of their kind.
+fn distinct(outputs: &[Tensor]) -> Result<usize> {
+    let mut distinct: Vec<&Tensor> = Vec::new();
+    for output in outputs {
+        let mut known = false;
+        for other in &distinct {
+            known = known || same_bits(output, other)?;
+        }
+        if !known {
+            distinct.push(output);
+        }
+    }
+    Ok(distinct.len())
 }
 
 /// The steps from each output to the next.
@@ -330,7 +349,7 @@ fn randomly(
     outputs: &[Tensor],
     values: &[Vec<f64>],
     worst: &Difference,
-) -> Failure {
+) -> Result<Failure> {
     let size = values[0].iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
     let calls = outputs.len();
     if let Some(epsilon) = epsilon(outputs[0].dtype())
@@ -342,13 +361,26 @@ fn randomly(
             "the {calls} calls differ by roundings alone ({} of the largest value): a sum whose order changes, over a `HashMap` or by threads",
             number(worst.largest / size),
         );
-        return failure
+        return Ok(failure
             .finding(Finding::possible(Cause::NotReproducible, evidence))
-            .help("iterate over sorted keys or a `BTreeMap`, and add up in a fixed order");
+            .help("iterate over sorted keys or a `BTreeMap`, and add up in a fixed order"));
     }
     let zeros = Zeros::of(values);
     if let Some(evidence) = zeros.as_dropout(calls) {
-        return failure.finding(Finding::confirmed(Cause::DropoutInEval, evidence));
+        return Ok(failure.finding(Finding::confirmed(Cause::DropoutInEval, evidence)));
+    }
+    let distinct = distinct(outputs)?;
+    if distinct < calls {
+        let evidence = format!(
+            "{calls} calls give {distinct} different results in no order that shows: a choice by a random draw, the order of a `HashMap`, or threads",
+        );
+        return Ok(failure
+            .finding(Finding::possible(Cause::NotReproducible, evidence))
+            .finding(Finding::possible(
+                Cause::DropoutInEval,
+                "active dropout on few values would do that, too",
+            ))
+            .help("iterate over sorted keys or a `BTreeMap`, draw what must be random from a `Seed`, and call the model in evaluation mode"));
     }
     let dropout = match zeros.moving {
         0 => format!(
@@ -360,13 +392,13 @@ fn randomly(
             count(worst.elements, "value"),
         ),
     };
-    failure
+    Ok(failure
         .finding(Finding::possible(Cause::DropoutInEval, dropout))
         .finding(Finding::possible(
             Cause::StateKept,
             "a cache or a running average that every call adds to would do it, too",
         ))
-        .help("call the model in evaluation mode (`forward_t(x, false)`); draw what must be random from a `Seed`; reset its cache in the closure")
+        .help("call the model in evaluation mode (`forward_t(x, false)`); draw what must be random from a `Seed`; reset its cache in the closure"))
 }
 
 /// Where the outputs are exactly zero.

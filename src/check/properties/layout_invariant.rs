@@ -138,7 +138,8 @@ impl LayoutInvariant {
         function::input(x)?;
         let mut layouts = Layouts::new(traced, x, self.seed)?;
         let Tried { agreed, refused, differing } = layouts.try_all()?;
-        if let Some(worst) = differing.iter().max_by(|a, b| a.severity(b))
+        // Of equals the first.
+        if let Some(worst) = differing.iter().rev().max_by(|a, b| a.severity(b))
             && !self.allowed.contains(&Cause::LayoutDependent)
         {
             return Err(layouts.told(worst, &agreed, &refused, &differing)?);

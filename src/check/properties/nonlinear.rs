@@ -181,7 +181,7 @@ impl Nonlinear {
             false => "the function is an affine map: it is straight on every combination of inputs"
                 .to_owned(),
             true => format!(
-                "the function is hardly more than an affine map: it is off a straight line by {} of its spread, less than the {} asked for",
+                "the function is hardly more than an affine map: off a straight line by {} of its spread, {} asked for",
                 number(found.largest.share),
                 number(self.at_least),
             ),
