@@ -22,6 +22,8 @@ use corpus::entry::{Assertion, Entry, Verdict};
 /// An entry is caught when it is on each of the first seeds: a bug seen by luck is not seen.
 const SEEDS_TO_CATCH: u64 = 3;
 
+const ALARM: &str = "FALSE ALARM";
+
 struct Options {
     seeds: u64,
     json: bool,
@@ -203,7 +205,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.clean_runs += 1;
         if !verdict.passed() {
             score.false_alarms += 1;
-            score.texts.push(format!("FALSE ALARM, seed {seed}: {}", verdict.text()));
+            score.texts.push(format!("{ALARM}, seed {seed}: {}", verdict.text()));
         }
     }
     score
@@ -251,7 +253,10 @@ fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
             entry.bug,
         ));
         if options.failures {
-            lines.extend(own.texts.iter().map(|text| format!("\n{}\n", indented(text))));
+            // What the other assertion says of a bug is its own affair; a false alarm is not.
+            let alarms = healthy.texts.iter().filter(|text| text.starts_with(ALARM));
+            let texts = own.texts.iter().chain(alarms);
+            lines.extend(texts.map(|text| format!("\n{}\n", indented(text))));
         }
     }
     lines.push(String::new());

@@ -175,8 +175,6 @@ mod nothing_in_scope {
         ::candling::assert_position_sensitive!(|x| x.cumsum(2), &x, dim = 2, "context {}", n);
         ::std::result::Result::Ok(())
     }
-        ::std::result::Result::Ok(())
-    }
 
     #[test]
     fn the_assertions_on_properties_expand() -> ::candling::Result<()> {
