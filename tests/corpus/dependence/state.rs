@@ -3,10 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use candle_core::{DType, Module, Tensor};
-use candle_nn::{
-    Conv1dConfig, Conv2dConfig, LSTMConfig, Linear, RNN, conv1d, conv2d, embedding, linear, loss,
-    lstm,
-};
+use candle_nn::{Conv2dConfig, LSTMConfig, Linear, RNN, conv2d, embedding, linear, loss, lstm};
 use candling::{Cause, Learner, Result, Seed};
 
 use super::models::{HIDDEN, Heads, fused_norm, mask, softmax, token_loss};
@@ -147,14 +144,13 @@ fn residual(seed: Seed, discarded: bool) -> Result<Subject> {
 /// Forecasts from a window: trends are linear on purpose, what is added to them is not.
 fn series(seed: Seed, activation: Activation) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let config = Conv1dConfig { padding: 2, groups: 2, ..Conv1dConfig::default() };
-    let conv = conv1d(2, 8, 5, config, vb.pp("conv"))?;
+    let first = linear(6, 24, vb.pp("first"))?;
     let trend = linear(12, 1, vb.pp("trend"))?;
     let block = Mlp::new(&[48, 24, 1], activation, vb.pp("block"))?;
     let x = seed.normal("x", (8, 2, 6), DType::F32, CPU)?;
     let y = seed.normal("y", (8, 1), DType::F32, CPU)?;
     let forward = move |x: &Tensor| {
-        let inner = activation(&conv.forward(x)?)?;
+        let inner = activation(&first.forward(x)?)?;
         block.forward(&inner.flatten_from(1)?)? + trend.forward(&x.flatten_from(1)?)?
     };
     Ok(Subject::new(Learner::new(&vars, forward, loss::mse), (x, y)))

@@ -234,7 +234,7 @@ fn set(seed: Seed, pooled: usize) -> Result<Subject> {
     let head = Mlp::new(&[SIZE, 24, 1], Tensor::gelu, vb.pp("head"))?;
     let x = seed.normal("x", (ROWS, SIZE, 3), DType::F32, CPU)?;
     let y = seed.normal("y", (ROWS, 1), DType::F32, CPU)?;
-    let forward = move |x: &Tensor| head.forward(&each.forward(x)?.relu()?.sum(pooled)?);
+    let forward = move |x: &Tensor| head.forward(&each.forward(x)?.relu()?.mean(pooled)?);
     let learner = Learner::new(&vars, forward, loss::mse);
     let order: Vec<u32> = (0..SIZE as u32).map(|i| (i * 5 + 3) % SIZE as u32).collect();
     let order = Tensor::new(order, CPU)?;
