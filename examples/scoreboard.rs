@@ -1,8 +1,9 @@
 //! How many bugs the assertions catch and name, and how often they cry wolf.
 //!
-//! `cargo run --release --example scoreboard -- [--seeds N] [--only NAMES] [--failures] [--json]`
+//! `cargo run --release --example scoreboard -- [--seeds N] [--only NAMES] [--own] [--failures] [--json]`
 //!
 //! `--only F2,C7g` runs the entries of these ids; groups (`architecture`) and assertions (`GradientsFlow`) are names, too.
+//! `--own` leaves `assert_healthy!` out, which takes most of the time.
 
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
@@ -22,12 +23,15 @@ use corpus::entry::{Assertion, Entry, Verdict};
 /// An entry is caught when it is on each of the first seeds: a bug seen by luck is not seen.
 const SEEDS_TO_CATCH: u64 = 3;
 
-const ALARM: &str = "FALSE ALARM";
+/// How the text of a clean half's failure begins.
+const FALSE_ALARM: &str = "FALSE ALARM";
 
 struct Options {
     seeds: u64,
     json: bool,
     failures: bool,
+    /// Whether each entry is given to its own assertion alone.
+    own: bool,
     /// The ids, groups or assertions of the entries to run; all of them where none is named.
     only: Vec<String>,
 }
@@ -115,7 +119,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(wrong) => {
             print(&format!(
-                "{wrong}\nusage: scoreboard [--seeds N] [--only NAMES] [--failures] [--json]"
+                "{wrong}\nusage: scoreboard [--seeds N] [--only NAMES] [--own] [--failures] [--json]"
             ));
             return ExitCode::FAILURE;
         }
@@ -129,7 +133,7 @@ fn main() -> ExitCode {
         print(&format!("no entry is named {}", options.only.join(",")));
         return ExitCode::FAILURE;
     }
-    let scores = score_all(&entries, options.seeds);
+    let scores = score_all(&entries, &options);
     print(&match options.json {
         true => json(&entries, &scores),
         false => page(&entries, &scores, &options),
@@ -143,11 +147,13 @@ fn print(text: &str) {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seeds: 30, json: false, failures: false, only: Vec::new() };
+    let mut options =
+        Options { seeds: 30, json: false, failures: false, own: false, only: Vec::new() };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => options.json = true,
             "--failures" => options.failures = true,
+            "--own" => options.own = true,
             "--only" => {
                 let names = args.next().unwrap_or_default();
                 options.only = names.split(',').map(str::to_owned).collect();
@@ -167,7 +173,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 
 /// Every entry by its own assertion and by `assert_healthy!`, on all cores: subjects are not `Send`, so each is built on
 /// the thread that tests it.
-fn score_all(entries: &[Entry], seeds: u64) -> Vec<[Score; 2]> {
+fn score_all(entries: &[Entry], options: &Options) -> Vec<[Score; 2]> {
     let scores = Mutex::new(vec![<[Score; 2]>::default(); entries.len()]);
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -177,8 +183,12 @@ fn score_all(entries: &[Entry], seeds: u64) -> Vec<[Score; 2]> {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(entry) = entries.get(i) else { break };
-                    let both = [entry.assertion, Assertion::Healthy];
-                    let both = both.map(|assertion| score(entry, assertion, seeds));
+                    let own = score(entry, entry.assertion, options.seeds);
+                    let healthy = match options.own {
+                        true => Score::default(),
+                        false => score(entry, Assertion::Healthy, options.seeds),
+                    };
+                    let both = [own, healthy];
                     scores.lock().expect("no worker panics")[i] = both;
                 }
             });
@@ -205,7 +215,7 @@ fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {
         score.clean_runs += 1;
         if !verdict.passed() {
             score.false_alarms += 1;
-            score.texts.push(format!("{ALARM}, seed {seed}: {}", verdict.text()));
+            score.texts.push(format!("{FALSE_ALARM}, seed {seed}: {}", verdict.text()));
         }
     }
     score
@@ -238,24 +248,23 @@ fn json(entries: &[Entry], scores: &[[Score; 2]]) -> String {
 
 fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
     let mut lines = vec![format!(
-        "{:4} {:26} {:7} {:26} {:>6}  {:7} bug",
+        "{:4} {:26} {:7} {:26} {:>6}  {:12} bug",
         "id", "expected", "verdict", "reported first", "alarms", "healthy"
     )];
     for (entry, [own, healthy]) in entries.iter().zip(scores) {
         lines.push(format!(
-            "{:4} {:26} {:7} {:26} {:>6}  {:7} {}",
+            "{:4} {:26} {:7} {:26} {:>6}  {:12} {}",
             entry.id,
             entry.cause.code(),
             word(own),
             reported(own),
             format!("{}/{}", own.false_alarms, own.clean_runs),
-            word(healthy),
+            of_healthy(healthy),
             entry.bug,
         ));
         if options.failures {
-            // What the other assertion says of a bug is its own affair; a false alarm is not.
-            let alarms = healthy.texts.iter().filter(|text| text.starts_with(ALARM));
-            let texts = own.texts.iter().chain(alarms);
+            let of_healthy = healthy.texts.iter().filter(|text| text.starts_with(FALSE_ALARM));
+            let texts = own.texts.iter().chain(of_healthy);
             lines.extend(texts.map(|text| format!("\n{}\n", indented(text))));
         }
     }
@@ -264,8 +273,10 @@ fn page(entries: &[Entry], scores: &[[Score; 2]], options: &Options) -> String {
         lines.push(format!("{group:15} {}", Total::of(scores).line()));
     }
     lines.push(format!("{:15} {}", "total", Total::of(scores.iter().map(|[own, _]| own)).line()));
-    let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
-    lines.push(format!("{:15} {}", "by healthy", healthy.line()));
+    if !options.own {
+        let healthy = Total::of(scores.iter().map(|[_, healthy]| healthy));
+        lines.push(format!("{:15} {}", "by healthy", healthy.line()));
+    }
     let confused: Vec<&str> = (entries.iter().zip(scores))
         .filter(|(_, both)| both.iter().any(|score| score.confused > 0))
         .map(|(entry, _)| entry.id)
@@ -291,6 +302,13 @@ fn missed(entries: &[Entry], scores: &[[Score; 2]]) -> Vec<String> {
     match missed.is_empty() {
         true => vec!["\nno bug is missed".to_owned()],
         false => [vec!["\nmissed:".to_owned()], missed].concat(),
+    }
+}
+
+fn of_healthy(score: &Score) -> String {
+    match score.clean_runs {
+        0 => "-".to_owned(),
+        runs => format!("{} {}/{runs}", word(score), score.false_alarms),
     }
 }
 

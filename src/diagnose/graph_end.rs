@@ -6,7 +6,7 @@
 //!
 //! Cost: two evaluations a bracket.
 
-use candle_core::{DType, Var};
+use candle_core::Var;
 
 use crate::{
     Cause, Finding, Result,
@@ -145,7 +145,7 @@ pub(crate) fn ends(seen: &[Seen<'_>], still: Option<&Still<'_, '_>>) -> Result<V
 
 fn unknown(run: &[Seen<'_>], bracket: String, still: Option<&Still<'_, '_>>) -> Result<End> {
     let operation = match (still, run.last()) {
-        (Some(still), Some(last)) if moves_in_jumps(last, still)? => Operation::Jumps,
+        (Some(still), Some(last)) if still.moves_in_jumps(last.name, last.var)? => Operation::Jumps,
         _ => Operation::Unknown,
     };
     let variables = run.iter().map(|seen| seen.name.to_owned()).collect();
@@ -203,18 +203,6 @@ fn is_query_or_key(module: &str) -> bool {
     ["q", "k", "wq", "wk", "query", "key", "qkv", "queries", "keys", "to_q", "to_k"]
         .iter()
         .any(|name| word(name) || last == *name)
-}
-
-/// A move that single precision shows in every smooth function, and that passes no step of a staircase but by chance.
-const SMALL_MOVE: f64 = 1e-5;
-
-fn moves_in_jumps(seen: &Seen<'_>, still: &Still<'_, '_>) -> Result<bool> {
-    // Half precision is a staircase itself.
-    if !matches!(seen.var.dtype(), DType::F32 | DType::F64) {
-        return Ok(false);
-    }
-    Ok(!still.moving_by(seen.name, seen.var, SMALL_MOVE)?.any()
-        && !still.moving_by(seen.name, seen.var, -SMALL_MOVE)?.any())
 }
 
 impl End {

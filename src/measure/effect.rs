@@ -1,6 +1,6 @@
 //! Whether a variable shapes the result, told by moving it and looking.
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 
 use super::{
     noise::{epsilon, nudged, spread},
@@ -77,12 +77,29 @@ impl<'s, 'a> Still<'s, 'a> {
         self.compared(&there?)
     }
 
+    /// Whether the output moves in jumps: to the bit, a small move to either side leaves it, and the loss, as they are.
+    ///
+    /// `false` in half precision, which is a staircase itself.
+    pub(crate) fn moves_in_jumps(&self, name: &str, var: &Var) -> Result<bool> {
+        if !matches!(var.dtype(), DType::F32 | DType::F64) {
+            return Ok(false);
+        }
+        Ok(!self.moving_by(name, var, SMALL_MOVE)?.any()
+            && !self.moving_by(name, var, -SMALL_MOVE)?.any())
+    }
+
+    /// Whether the loss has a slope along a variable, as [`slides_along_rows`](Self::slides_along_rows) tells it.
+    pub(crate) fn slides(&self, name: &str, var: &Var) -> Result<bool> {
+        let rows: Vec<usize> = (0..var.dims().first().copied().unwrap_or(1)).collect();
+        self.slides_along_rows(name, var, &rows)
+    }
+
     /// Whether the loss has a slope along some rows of a variable: it moves by the same amount, the other way, when they
     /// are moved back, and by half when they are moved half as far. Units that a small step wakes do not do that.
     pub(crate) fn slides_along_rows(&self, name: &str, var: &Var, rows: &[usize]) -> Result<bool> {
         let own = var.as_tensor().copy()?;
         let step = (moved(name, &own, SLIDE)? - &own)?;
-        let width = own.elem_count() / own.dims()[0].max(1);
+        let width = own.elem_count() / own.dims().first().copied().unwrap_or(1).max(1);
         let mut mask = vec![0f32; own.elem_count()];
         for row in rows {
             mask[row * width..(row + 1) * width].fill(1.0);
@@ -155,6 +172,9 @@ pub(crate) fn of_variable(
 ) -> Result<Option<Effect>> {
     Still::new(learner, batch, false)?.map(|still| still.moving(name, var)).transpose()
 }
+
+/// A move that single precision shows in every smooth function, and that passes no step of a staircase but by chance.
+const SMALL_MOVE: f64 = 1e-5;
 
 /// How far rows are moved to see a slope, as a share of the variable's own size.
 const SLIDE: f64 = 1e-2;

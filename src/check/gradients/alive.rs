@@ -5,8 +5,10 @@ use crate::{
     check::{arguments, call},
     measure::{
         activity::{self, Activity, Spread},
+        gradients,
         graph::Graph,
         slope::traced,
+        values::scalar,
     },
     verdict::{all, count, listed, number},
 };
@@ -22,8 +24,9 @@ use crate::{
 /// - *Dead*: a unit of a ReLU that is 0 on every sample. Not all units of a layer are, and on 256 samples or more no more
 ///   than 60 %. Freshly initialised ReLU networks have dead units by right: up to 39 % of a layer on 8 samples, up to 18 %
 ///   on 256 (measured over seeds of healthy networks), so on small batches only a whole layer counts.
-/// - *Saturated*: a unit of a tanh or sigmoid whose slope is below a tenth of its largest on average. The same bounds. An
-///   activation that is the output itself is left out: a logarithmic loss cancels its slope.
+/// - *Saturated*: a unit of a tanh or sigmoid whose slope is below a tenth of its largest on average. Not all units of a
+///   layer are, and on 16 samples or more no more than 60 %. An activation that is the output itself is left out, since a
+///   logarithmic loss cancels its slope, unless the loss sends nothing but zeros back.
 /// - Layers of fewer than 8 units count on 256 samples only: four units are dead by luck now and then.
 /// - *Scale*: the root mean square of every linear layer's, convolution's and embedding's output is within a factor of
 ///   [`scale`](Self::scale), default 1,000, of the median layer's. Layers whose output is exactly zero begin so by design.
@@ -106,6 +109,10 @@ pub struct LayerActivity {
 const MOST: f64 = 0.6;
 const ENOUGH_SAMPLES: usize = 256;
 
+/// On so many samples no healthy unit of a tanh or sigmoid has a slope below a tenth of its largest on average: at values
+/// of a standard deviation of 2.5, hot already, one unit in 50 has.
+const ENOUGH_TO_SATURATE: usize = 16;
+
 /// So many units are not all dead by luck, however few the samples: at 39 % each, one layer in 2,000.
 const ENOUGH_UNITS: usize = 8;
 
@@ -158,7 +165,7 @@ impl UnitsAlive {
         let evaluation = learner.evaluate(&traced(batch)?, false)?;
         let root = evaluation.output.as_ref().unwrap_or(&evaluation.loss);
         let graph = Graph::of(root, learner.variables());
-        let seen = Seen::of(learner, &graph)?;
+        let seen = Seen::of(learner, batch, &graph)?;
         if seen.layers.is_empty() {
             return Err(nothing_seen(&seen.unseen));
         }
@@ -192,7 +199,11 @@ impl UnitsAlive {
             };
             let many = layer.samples >= ENOUGH_SAMPLES;
             let whole = blocked == layer.units && (layer.units >= ENOUGH_UNITS || many);
-            let many = many && layer.varied;
+            let many = layer.varied
+                && (many
+                    || (cause == Cause::UnitsSaturated
+                        && layer.samples >= ENOUGH_TO_SATURATE
+                        && layer.units >= ENOUGH_UNITS));
             if blocked > 0 && (whole || (many && blocked as f64 > MOST * layer.units as f64)) {
                 let evidence = format!(
                     "{blocked} of {} of the {} {} {state} on {}",
@@ -241,7 +252,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(learner: &Learner<'_>, graph: &Graph) -> Result<Self> {
+    fn of(learner: &Learner<'_>, batch: &Batch, graph: &Graph) -> Result<Self> {
         let modules = graph.modules();
         let mut found: Vec<(usize, LayerActivity)> = Vec::new();
         let mut weighted = Vec::new();
@@ -258,7 +269,8 @@ impl Seen {
         }
         let output = graph.nodes().len().saturating_sub(1);
         for mut activity in activity::of_graph(graph)? {
-            if graph.is_seen_as(activity.node, output) {
+            let is_output = graph.is_seen_as(activity.node, output);
+            if is_output && !(activity.all_flat && nothing_arrives(learner, batch)?) {
                 activity.saturated = 0;
             }
             let place = graph.place(activity.node, &modules);
@@ -270,6 +282,16 @@ impl Seen {
         let unseen = graph.unreached().into_iter().filter(statistic).map(str::to_owned).collect();
         Ok(Self { layers: found.into_iter().map(|(_, layer)| layer).collect(), weighted, unseen })
     }
+}
+
+/// Whether the loss sends nothing but zeros back: a clamp before its logarithm leaves nothing of a saturated output.
+fn nothing_arrives(learner: &Learner<'_>, batch: &Batch) -> Result<bool> {
+    if !learner.has_loss() {
+        return Ok(false);
+    }
+    let pass = gradients::pass(learner, batch, false)?;
+    let all_zero = pass.arrived.iter().all(|arrived| arrived.is_some_and(|a| a.norm == 0.0));
+    Ok(all_zero && scalar(&pass.evaluation.loss)? != 0.0)
 }
 
 fn nothing_seen(unseen: &[String]) -> Failure {

@@ -1,5 +1,7 @@
 use std::{fmt, panic::Location};
 
+use candle_core::{DType, Device, Tensor};
+
 use super::{
     flow_findings::findings,
     judged::{Judged, Judgement},
@@ -8,7 +10,7 @@ use super::{
 use crate::{
     Batch, Cause, Failure, Learner, Result, Snapshot,
     check::{arguments, call},
-    measure::{gradients, values::scalar},
+    measure::{gradients, graph::created, values::scalar},
     verdict::count,
 };
 
@@ -119,11 +121,12 @@ impl GradientsFlow {
         arguments::learner(learner)?;
         arguments::batch(learner, batch)?;
         let _guard = Snapshot::take(learner.variables())?.guard();
+        let began = created(Tensor::zeros((), DType::U8, &Device::Cpu)?.id());
         let first = learner.evaluate(batch, true)?;
         arguments::evaluation(batch, &first)?;
         let pass = gradients::of_evaluation(learner, first)?;
         at_the_floor(&pass)?;
-        let judgement = Judgement::of(learner, batch, pass)?;
+        let judgement = Judgement::of(learner, batch, pass, began)?;
 
         let findings = call::not_allowed(findings(&judgement)?, &self.allowed);
         let variables = rows(&judgement);

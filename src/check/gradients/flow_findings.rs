@@ -20,6 +20,7 @@ pub(super) fn findings(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     found.extend(cut(judgement)?);
     found.extend(partly_cut(judgement));
     found.extend(unused(judgement));
+    found.extend(stale(judgement));
     found.extend(zero(judgement)?);
     found.extend(out_of_scale(judgement)?);
     Ok(found)
@@ -105,8 +106,28 @@ fn ranges(rows: &[usize]) -> String {
     listed(&runs.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Variables of which something was computed once, when the model was built, in place of at every pass.
+fn stale(judgement: &Judgement<'_, '_>) -> Option<Finding> {
+    let mut stale = judgement.named(GradientVerdict::Unused);
+    stale.retain(|variable| variable.arrived.is_some());
+    if stale.is_empty() {
+        return None;
+    }
+    let evidence = format!(
+        "moving {} of {} changes nothing, though a gradient arrives: what is computed from them was computed before this pass, and is not computed again",
+        stale.len(),
+        count(judgement.variables.len(), "variable"),
+    );
+    Some(
+        Finding::confirmed(Cause::VariableUnused, evidence)
+            .at(listed(&names(&stale)))
+            .advice_is("compute it in the forward closure, from the variables as they are, and not when the model is built"),
+    )
+}
+
 fn unused(judgement: &Judgement<'_, '_>) -> Option<Finding> {
-    let unused = judgement.named(GradientVerdict::Unused);
+    let mut unused = judgement.named(GradientVerdict::Unused);
+    unused.retain(|variable| variable.arrived.is_none());
     let all = judgement.variables.len();
     if unused.is_empty() {
         return None;
@@ -179,6 +200,18 @@ fn zero(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
         );
         return Ok(vec![Finding::possible(Cause::GradientCut, evidence).at(place)]);
     }
+    if let Some(arrived) = zero[0].arrived.filter(|arrived| arrived.norm > 0.0) {
+        let evidence = format!(
+            "the gradient of {} of {} is rounding alone ({}): a small move changes nothing and a large one does, as where only an `argmax` of them is used",
+            zero.len(),
+            count(all, "variable"),
+            number(arrived.norm),
+        );
+        let finding = Finding::confirmed(Cause::GradientCut, evidence).at(place);
+        return Ok(vec![finding.advice_is(
+            "let the gradient in by a smooth way: weigh what was chosen by its share of all, and not of those chosen",
+        )]);
+    }
     Ok(vec![match matters {
         true => Finding::confirmed(
             Cause::GradientCut,
@@ -213,7 +246,21 @@ fn is_constant(variable: &Judged) -> bool {
 fn out_of_scale(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let all = judgement.variables.len();
-    let vanishing = judgement.named(GradientVerdict::Vanishing);
+    let (underflowing, vanishing): (Vec<_>, Vec<_>) = (judgement.named(GradientVerdict::Vanishing))
+        .into_iter()
+        .partition(|variable| variable.underflows);
+    if !underflowing.is_empty() {
+        let evidence = format!(
+            "the gradient of {} of {} is zero in f16, whose smallest number is 6e-8: with a larger loss it is not",
+            underflowing.len(),
+            count(all, "variable"),
+        );
+        found.push(
+            Finding::confirmed(Cause::PrecisionLoss, evidence).at(listed(&names(&underflowing))).advice_is(
+                "multiply the loss before the backward pass and divide the gradients after it, or compute this part of the loss in f32",
+            ),
+        );
+    }
     let norms = |of: &[&Judged]| {
         let norms = of.iter().filter_map(|v| v.arrived).map(|arrived| arrived.norm);
         norms.fold((f64::INFINITY, 0.0f64), |(low, high), n| (low.min(n), high.max(n)))

@@ -32,6 +32,8 @@ pub(super) struct Judged {
     pub(super) effect: Option<Effect>,
     /// The rows whose gradient was cut, where others have one.
     pub(super) rows: Vec<usize>,
+    /// Whether the gradient is zero because it is below the smallest number of its format.
+    pub(super) underflows: bool,
 }
 
 /// All of a learner's trainable variables in the order the model made them, with the pass they were judged by.
@@ -47,7 +49,13 @@ pub(super) struct Judgement<'l, 'a> {
 }
 
 impl<'l, 'a> Judgement<'l, 'a> {
-    pub(super) fn of(learner: &'l Learner<'a>, batch: &'l Batch, pass: Pass) -> Result<Self> {
+    /// `began` is the number of the first tensor that the pass made.
+    pub(super) fn of(
+        learner: &'l Learner<'a>,
+        batch: &'l Batch,
+        pass: Pass,
+        began: usize,
+    ) -> Result<Self> {
         let mut variables = Vec::new();
         for ((name, var), arrived) in learner.trainable().zip(&pass.arrived) {
             variables.push(Judged {
@@ -58,6 +66,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
                 size: norm(var.as_tensor())?,
                 effect: None,
                 rows: Vec::new(),
+                underflows: false,
             });
         }
         let mut judgement = Self { learner, batch, pass, variables, still: None, probes: 0 };
@@ -65,10 +74,11 @@ impl<'l, 'a> Judgement<'l, 'a> {
         judgement.absent()?;
         judgement.partly_absent()?;
         judgement.small()?;
-        judgement.zero_beside_flowing();
+        judgement.zero_beside_flowing()?;
         judgement.biases_of_idle_weights();
         judgement.vanishing_biases();
         judgement.exploding()?;
+        judgement.stale(began)?;
         judgement.variables.sort_by_key(|variable| created(variable.var.id()));
         Ok(judgement)
     }
@@ -165,7 +175,7 @@ impl<'l, 'a> Judgement<'l, 'a> {
     }
 
     /// Whether training mode draws at random. A rare draw (a layer dropped one time in ten) shows in several passes only.
-    fn is_random(&self) -> Result<bool> {
+    pub(super) fn is_random(&self) -> Result<bool> {
         if !self.learner.has_modes() {
             return Ok(false);
         }

@@ -5,6 +5,7 @@ mod compared;
 mod correct;
 mod flow;
 mod flow_findings;
+mod idle;
 mod judged;
 mod precision;
 mod size;

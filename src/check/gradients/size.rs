@@ -1,6 +1,6 @@
 //! Gradients that arrive: whether there is anything in them, and not too much.
 
-use std::collections::BTreeSet;
+use candle_core::DType;
 
 use super::{
     judged::{Judged, Judgement, matters},
@@ -10,6 +10,7 @@ use crate::{
     Batch, Result, Snapshot,
     learner::Stepper,
     measure::{
+        backward::backward,
         elsewhere::{self, Vary},
         gradients::{self, Arrived},
         graph::created,
@@ -19,7 +20,7 @@ use crate::{
 
 /// A gradient below so many times its own rounding is rounding. What is measured is the change from one nudge by the last
 /// bit; another nudge may change two or three times as much.
-const ROUNDINGS: f64 = 8.0;
+pub(super) const ROUNDINGS: f64 = 8.0;
 
 /// Only a gradient this much smaller than the largest is looked at for rounding: single precision keeps seven digits.
 const SMALL: f64 = 1e-4;
@@ -45,6 +46,9 @@ const LARGE_INPUT: f64 = 20.0;
 /// them before they moved: so many steps open several of them in a row.
 const STEPS: usize = 8;
 
+/// A gradient so many times as large is a number of f16 where it was none. A loss of 30 stays one, too.
+const LARGER_LOSS: f64 = 2048.0;
+
 /// The learning rate of those steps, AdamW's usual one.
 const RATE: f64 = 1e-3;
 
@@ -61,7 +65,11 @@ impl Judgement<'_, '_> {
         let trained = self.trained(&noise)?;
         for at in suspects {
             let Some(arrived) = self.variables[at].arrived else { continue };
-            if !still_small.contains(&at) {
+            // A gate that is shut explains a gradient of zero only where moving the variable changes nothing.
+            if arrived.norm == 0.0 && self.has_a_slope(at)? {
+                continue;
+            }
+            if !still_small.contains(&at) || (arrived.norm == 0.0 && self.underflows(at)?) {
                 continue;
             }
             let is_noise = arrived.norm <= ROUNDINGS * noise(at);
@@ -77,8 +85,12 @@ impl Judgement<'_, '_> {
             let floor = still.rounding()?;
             let matters = matters(effect, floor);
             let is_matrix = self.variables[at].var.rank() >= 2;
+            let Judged { name, var, .. } = &self.variables[at];
+            let jumps = arrived.norm > 0.0 && matters && still.moves_in_jumps(name, var)?;
             self.variables[at].effect = Some(effect);
             self.variables[at].verdict = match (arrived.norm > 0.0, matters) {
+                // What arrives is rounding: the slope is zero wherever there is one.
+                _ if jumps => GradientVerdict::Zero,
                 (true, true) if self.has_vanished(at) => GradientVerdict::Vanishing,
                 (true, true) => GradientVerdict::Flows,
                 (true, false) => GradientVerdict::NumericallyZero,
@@ -98,50 +110,39 @@ impl Judgement<'_, '_> {
         Ok(())
     }
 
-    /// The variables that a training moves, for all one pass shows: their gradients are more than rounding. None where an
-    /// activation lets nothing past, since other variables may wake it, and a training gets no gradient through it.
-    fn trained(&self, noise: &dyn Fn(usize) -> f64) -> Result<BTreeSet<String>> {
-        if !self.blocked()?.is_empty() {
-            return Ok(BTreeSet::new());
+    /// Whether the loss has a slope along a variable whose gradient is exactly zero: then something sends zeros back.
+    fn has_a_slope(&mut self, at: usize) -> Result<bool> {
+        // What a random pass leaves out has zeros for a gradient, and a slope in a pass that is not random.
+        if self.is_random()? {
+            return Ok(false);
         }
-        let moves = |at: usize, variable: &Judged| {
-            variable.arrived.is_some_and(|a| a.finite && a.norm > ROUNDINGS * noise(at))
+        self.stand_still()?;
+        let Some(still) = &self.still else { return Ok(false) };
+        let Judged { name, var, .. } = &self.variables[at];
+        if !still.slides(name, var)? {
+            return Ok(false);
+        }
+        let effect = still.moving(name, var)?;
+        self.variables[at].effect = Some(effect);
+        self.variables[at].verdict = GradientVerdict::Zero;
+        Ok(true)
+    }
+
+    /// Whether a gradient of zeros is one below the smallest number of f16: with a larger loss it is there.
+    fn underflows(&mut self, at: usize) -> Result<bool> {
+        if self.variables[at].var.dtype() != DType::F16 {
+            return Ok(false);
+        }
+        let grads = backward(&(&self.pass.evaluation.loss * LARGER_LOSS)?)?;
+        let there = match grads.get(self.variables[at].var.as_tensor()) {
+            Some(grad) => norm(grad)? > 0.0,
+            None => false,
         };
-        let variables = self.variables.iter().enumerate();
-        Ok(variables.filter(|(at, v)| moves(*at, v)).map(|(_, v)| v.name.clone()).collect())
-    }
-
-    /// A weight of zeros for a gradient beside a bias that has one, in one module, and nothing depends on it: what it is
-    /// multiplied with is zero here, as the state of a recurrent cell is at its first step.
-    pub(super) fn zero_beside_flowing(&mut self) {
-        let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
-        let flowing: Vec<String> = self
-            .named(GradientVerdict::Flows)
-            .into_iter()
-            .filter(|variable| variable.arrived.is_some_and(|arrived| arrived.norm > 0.0))
-            .filter_map(|variable| module(&variable.name))
-            .collect();
-        for variable in &mut self.variables {
-            let inert = variable.effect.is_some_and(|effect| !effect.any());
-            let beside = module(&variable.name).is_some_and(|own| flowing.contains(&own));
-            if variable.verdict == GradientVerdict::Zero && inert && beside {
-                variable.verdict = GradientVerdict::Idle;
-            }
+        if there {
+            self.variables[at].verdict = GradientVerdict::Vanishing;
+            self.variables[at].underflows = true;
         }
-    }
-
-    /// A bias whose weight does nothing does nothing for the same reason: only alone is it taken out again by right.
-    pub(super) fn biases_of_idle_weights(&mut self) {
-        let module = |name: &str| name.rsplit_once('.').map(|(module, _)| module.to_owned());
-        let zero: Vec<String> =
-            self.named(GradientVerdict::Zero).iter().filter_map(|v| module(&v.name)).collect();
-        for variable in &mut self.variables {
-            let is_zero = variable.verdict == GradientVerdict::NumericallyZero
-                && variable.arrived.is_some_and(|arrived| arrived.norm == 0.0);
-            if is_zero && module(&variable.name).is_some_and(|module| zero.contains(&module)) {
-                variable.verdict = GradientVerdict::Zero;
-            }
-        }
+        Ok(there)
     }
 
     /// Which of the suspects are suspect still when the learner has taken a few steps; its variables stay there no longer
@@ -191,7 +192,7 @@ impl Judgement<'_, '_> {
 
     /// A bias may begin at zero, so its size says nothing; where weights vanish, it is judged by its gradient alone.
     pub(super) fn vanishing_biases(&mut self) {
-        if self.named(GradientVerdict::Vanishing).is_empty() {
+        if self.named(GradientVerdict::Vanishing).iter().all(|variable| variable.underflows) {
             return;
         }
         let norms = self.variables.iter().filter_map(|variable| variable.arrived);

@@ -23,7 +23,8 @@ pub enum GradientVerdict {
     Exploding,
     /// It holds NaN or an infinity.
     NotFinite,
-    /// None arrives, and moving the variable changes nothing.
+    /// Moving the variable changes nothing, and no gradient arrives, or one of values that were computed once, before the
+    /// pass.
     Unused,
     /// None arrives, though moving the variable changes the result.
     Cut,
