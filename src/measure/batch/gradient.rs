@@ -167,7 +167,7 @@ impl Backward {
         for bit in 0..bits {
             let sent: Vec<usize> =
                 (0..self.rows).filter(|row| words[*row] >> bit & 1 == 1).collect();
-            let arrived = match self.from_rows(&sent) {
+            let arrived = match self.sent_by(&sent) {
                 Ok(arrived) => arrived,
                 Err(failure) => return Ok(Flow::Refused(failure)),
             };
@@ -203,15 +203,15 @@ impl Backward {
         while sent.len() > 1 {
             let (left, right) = sent.split_at(sent.len() / 2);
             // A gradient is linear: if it is not zero from both, it is not zero from one of them.
-            let reaches = self.from_rows(left)?.largest(input, self.rows) > 0.0;
+            let reaches = self.sent_by(left)?.largest(input, self.rows) > 0.0;
             sent = if reaches { left.to_vec() } else { right.to_vec() };
         }
-        let size = self.from_rows(&sent)?.largest(input, self.rows);
-        let own = self.from_rows(&[input])?.largest(input, self.rows);
+        let size = self.sent_by(&sent)?.largest(input, self.rows);
+        let own = self.sent_by(&[input])?.largest(input, self.rows);
         Ok(GradientLeak { output: sent[0], input, size, own })
     }
 
-    fn from_rows(&mut self, sent: &[usize]) -> Result<Arrived> {
+    fn sent_by(&mut self, sent: &[usize]) -> Result<Arrived> {
         let weights: Vec<f64> =
             (0..self.rows).map(|row| if sent.contains(&row) { 1.0 } else { 0.0 }).collect();
         self.pass(&weights)
@@ -258,7 +258,7 @@ impl Arrived {
 /// For two digits `a` differs in one direction and `b` in the other, so one of the passes makes a term of the other row
 /// at least as large as it is.
 fn pair_of_weights(digit: usize) -> (f64, f64) {
-    let sign = if digit % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = if digit.is_multiple_of(2) { 1.0 } else { -1.0 };
     // 0, 1, -1, 2, -2, ..
     let step = (digit / 2) as i32;
     let apart = if step % 2 == 0 { -step / 2 } else { (step + 1) / 2 };

@@ -1,12 +1,13 @@
 //! Networks without a fault raise no alarm.
 
-use candle_core::DType;
+use candle_core::{D, DType, Module, Result, Tensor};
+use candle_nn::{VarBuilder, ops};
 use candling::{
     Seed,
     check::{BatchIndependent, GradientProof},
 };
 
-use super::models::{Clean, ZOO, builder};
+use super::models::{Clean, ZOO, builder, device};
 
 fn check(model: &Clean, seed: u64, rows: usize, dtype: DType) -> Option<GradientProof> {
     let (_vars, vb) = builder(seed, dtype);
@@ -81,5 +82,35 @@ fn a_large_batch_is_proved_too() {
     for name in ["mlp", "attention", "conv2d"] {
         let model = ZOO.iter().find(|model| model.name == name).unwrap();
         check(model, 3, 256, DType::F32);
+    }
+}
+
+/// A pooled embedding of ids, of which a mask says which count.
+fn pooled(vb: VarBuilder<'_>) -> impl Fn(&[Tensor; 2]) -> Result<Tensor> {
+    let table = candle_nn::embedding(20, 8, vb.pp("embed")).unwrap();
+    let query = vb.get_with_hints(8, "query", candle_nn::init::DEFAULT_KAIMING_NORMAL).unwrap();
+    move |[ids, mask]| {
+        let x = table.forward(ids)?;
+        let scores = x.broadcast_mul(&query)?.sum(D::Minus1)?;
+        let hidden = ((mask.to_dtype(DType::F32)? - 1.0)? * 1e9)?;
+        let weights = ops::softmax(&(scores + hidden)?, D::Minus1)?;
+        x.broadcast_mul(&weights.unsqueeze(D::Minus1)?)?.sum(1)
+    }
+}
+
+#[test]
+fn ids_and_their_mask_go_together() {
+    for seed in 0..10 {
+        let (_vars, vb) = builder(seed, DType::F32);
+        let f = pooled(vb);
+        let ids = Seed::new(seed).tokens("ids", 20, (9, 6), &device()).unwrap();
+        let some = Seed::new(seed).tokens("mask", 2, (9, 6), &device()).unwrap();
+        for mask in [some.ones_like().unwrap(), some.clone(), some.zeros_like().unwrap()] {
+            for dtype in [DType::F32, DType::U8] {
+                let mask = mask.to_dtype(dtype).unwrap();
+                let report = BatchIndependent::new().check(&f, &[ids.clone(), mask]).unwrap();
+                assert!(report.unmoved.is_empty(), "{dtype:?}");
+            }
+        }
     }
 }

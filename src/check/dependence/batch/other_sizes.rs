@@ -2,7 +2,7 @@
 
 use crate::{
     Cause, Finding, Result,
-    measure::batch::{Outcome, Part, Probed, part, rounding},
+    measure::batch::{Outcome, Part, Probed, least_rounding, part, rounding},
     verdict::number,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
         _ => parts.push(Part { first: 0, rows: 3 }),
     }
     let mut seen = OtherSizes { same: Vec::new(), refused: Vec::new(), differs: Vec::new() };
-    let mut allowed = None;
+    let (least, mut allowed) = (least_rounding(probed.own())?, None);
     let mut failed: Vec<usize> = Vec::new();
     for at in parts {
         if failed.contains(&at.rows) {
@@ -54,11 +54,12 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
                     true,
                 )
             }
-            Outcome::Apart { difference: 0.0, .. } => {
-                seen.same.push(at.rows);
-                continue;
-            }
             Outcome::Apart { row, difference, size } => {
+                // Nearly all functions are below what needs no measurement.
+                if difference <= least {
+                    seen.same.push(at.rows);
+                    continue;
+                }
                 let limit = match allowed {
                     Some(limit) => limit,
                     None => *allowed.insert(rounding(probed)?),

@@ -45,7 +45,7 @@ pub enum GradientProof {
     NotFloat,
     /// The backward pass returned this error.
     Refused(String),
-    /// The gradient mixes rows, by the doing of this operation of candle alone: its backward pass is wrong.
+    /// The gradient mixes rows, and the backward pass of this operation of candle is wrong by itself: `conv1d` mixes them.
     Engine(String),
     /// Rows are mixed, and that was allowed.
     NotTried,
