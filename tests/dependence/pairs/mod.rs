@@ -6,4 +6,5 @@ mod clean;
 mod dependence;
 mod leaks;
 mod models;
+mod transformers;
 mod uses_input;

@@ -73,12 +73,21 @@ impl<'p, 'f> Points<'p, 'f> {
 
     /// Of the indices of a group those that move nothing, at any point.
     pub(super) fn silent(&mut self, group: &Group) -> Result<Vec<usize>> {
-        if group.indices.is_empty() || !self.moves(group, &group.indices)? {
+        let all = self.most;
+        if group.indices.is_empty() || !self.moves(group, &group.indices, all)? {
             return Ok(group.indices.clone());
         }
-        let (mut silent, mut open) = (Vec::new(), halves(&group.indices));
+        // One by one at the caller's input, where most show; the rest in halves at all points.
+        let mut rest = Vec::new();
+        for index in &group.indices {
+            if !self.moves(group, &[*index], 1)? {
+                rest.push(*index);
+            }
+        }
+        let mut silent = Vec::new();
+        let mut open = if rest.is_empty() { Vec::new() } else { vec![rest] };
         while let Some(indices) = open.pop() {
-            if !self.moves(group, &indices)? {
+            if !self.moves(group, &indices, all)? {
                 silent.extend(indices);
             } else if indices.len() > 1 {
                 open.extend(halves(&indices));
@@ -88,8 +97,9 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(silent)
     }
 
-    fn moves(&mut self, group: &Group, indices: &[usize]) -> Result<bool> {
-        for at in 0..self.most {
+    /// Whether other values at these indices move the output, at one of the first so many points.
+    fn moves(&mut self, group: &Group, indices: &[usize], points: usize) -> Result<bool> {
+        for at in 0..points {
             if self.points.len() <= at {
                 let point = self.another(at)?;
                 self.points.push(point);
