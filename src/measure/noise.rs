@@ -68,10 +68,10 @@ const DECISION: f64 = 1.0 / 32.0;
 
 /// What nudging the last place of every input value does to the output (J. Vignes, 1993; D. S. Parker, 1997).
 ///
-/// `coarsest` is the last place of a coarser format that is to be compared with, else 0. Where the input is nudged and not
-/// one bit of the output moves, the function works in a coarser format inside: the one to which the input can be rounded
-/// without a change, or else nudges grow until something moves. Values that are whole numbers all over a tensor may be ids
-/// or a mask, and stay. Nudged inputs that the function refuses are left out.
+/// `coarsest` is the last place of a coarser format that is to be compared with, else 0. A function that works in a coarser
+/// format inside has the noise of that: of the format to which the input can be rounded without a change; or, where not
+/// one bit of the output moves, nudges grow until something does. Values that are whole numbers all over a tensor may be
+/// ids or a mask, and stay. Nudged inputs that the function refuses are left out.
 pub(crate) fn of_function(
     f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
     x: &[Tensor],
@@ -93,64 +93,62 @@ pub(crate) fn of_function(
     if !nudged {
         return Ok(noise);
     }
+    let size = sizes.last().copied().unwrap_or(0.0);
+    let inner = if own > 0.0 { inner_format(f, x, &movable, base, own)? } else { None };
+    noise.epsilon = inner.unwrap_or(own);
     let mut still = true;
     for at in 0..DRAWS {
-        let members = nudged_members(x, &movable, own, at)?;
-        if let Some(change) = change(f, &members, base, &values, own)? {
+        let members = nudged_members(x, &movable, noise.epsilon, at)?;
+        if let Some(change) = change(f, &members, base, &values, noise.epsilon)? {
             noise.moved = noise.moved.max(change);
             still = false;
         }
     }
-    if still && own > 0.0 {
-        let size = sizes.last().copied().unwrap_or(0.0);
-        within(f, x, &movable, base, &values, size, &mut noise)?;
+    if inner.is_some() && noise.moved > size * DECISION {
+        noise.moved = 0.0;
     }
-    Ok(noise)
-}
-
-/// The noise of a function that works in a coarser format than that of its input.
-fn within(
-    f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
-    x: &[Tensor],
-    movable: &[Option<f64>],
-    base: &Tensor,
-    values: &[f64],
-    size: f64,
-    noise: &mut Noise,
-) -> crate::Result<()> {
-    for format in [DType::BF16, DType::F16, DType::F32] {
-        let Some(inner) = epsilon(format).filter(|inner| *inner > noise.epsilon) else { continue };
-        let rounded = x.iter().zip(movable).map(|(tensor, movable)| match movable {
-            Some(own) if *own < inner => tensor.to_dtype(format)?.to_dtype(tensor.dtype()),
-            _ => Ok(tensor.clone()),
-        });
-        let rounded = rounded.collect::<Result<Vec<_>>>()?;
-        if !f(&rounded).is_ok_and(|output| same_bits(&output, base).unwrap_or(false)) {
-            continue;
-        }
-        noise.epsilon = inner;
-        for at in 0..DRAWS {
-            let members = nudged_members(x, movable, inner, at)?;
-            let change = change(f, &members, base, values, inner)?.unwrap_or(0.0);
-            noise.moved = noise.moved.max(if change <= size * DECISION { change } else { 0.0 });
-        }
-        return Ok(());
-    }
-    let own = movable.iter().flatten().copied().fold(noise.epsilon, f64::max);
-    let mut step = own;
-    let mut at = |step: f64| -> crate::Result<Option<f64>> {
-        change(f, &nudged_members(x, movable, step, 0)?, base, values, noise.epsilon)
-    };
-    while step < COARSEST {
+    let mut step = movable.iter().flatten().copied().fold(own, f64::max);
+    while still && own > 0.0 && step < COARSEST {
         step = (step * COARSER).min(COARSEST);
+        let mut at = |step: f64| -> crate::Result<Option<f64>> {
+            change(f, &nudged_members(x, &movable, step, 0)?, base, &values, own)
+        };
         if at(step)?.is_some() {
             // The first values that move are few; a step further all do.
             let change = at((step * COARSER).min(COARSEST))?.unwrap_or(0.0);
             noise.moved = if change <= size * DECISION { change } else { 0.0 };
-            break;
+            still = false;
         }
     }
-    Ok(())
+    Ok(noise)
+}
+
+/// The last place of a coarser format than `own` to which the input can be rounded without a change of the output.
+fn inner_format(
+    f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
+    x: &[Tensor],
+    movable: &[Option<f64>],
+    base: &Tensor,
+    own: f64,
+) -> crate::Result<Option<f64>> {
+    for format in [DType::BF16, DType::F16, DType::F32] {
+        let Some(inner) = epsilon(format).filter(|inner| *inner > own) else { continue };
+        let mut other = false;
+        let mut rounded = Vec::with_capacity(x.len());
+        for (tensor, movable) in x.iter().zip(movable) {
+            if movable.is_none_or(|place| place >= inner) {
+                rounded.push(tensor.clone());
+                continue;
+            }
+            let coarse = tensor.to_dtype(format)?.to_dtype(tensor.dtype())?;
+            other = other || !same_bits(&coarse, tensor)?;
+            rounded.push(coarse);
+        }
+        if other && f(&rounded).is_ok_and(|output| same_bits(&output, base).unwrap_or(false)) {
+            return Ok(Some(inner));
+        }
+    }
+    Ok(None)
 }
 
 /// The input with what is movable nudged by its last place, or that of a coarser format.

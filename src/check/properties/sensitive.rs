@@ -144,7 +144,7 @@ impl Sensitive {
         perturbation: impl Transforms<'t, I>,
     ) -> Result<SensitiveReport> {
         call::run("sensitive", Location::caller(), || {
-            if let Some(change) = self.at_least.filter(|change| !(*change >= 0.0)) {
+            if let Some(change) = self.at_least.filter(|change| change.is_nan() || *change < 0.0) {
                 return Err(Failure::bad_argument("at_least", change, "0 or more"));
             }
             self.judge(
