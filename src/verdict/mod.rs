@@ -13,5 +13,5 @@ pub use content::FailureKind;
 pub(crate) use curve::sparkline;
 pub use failure::Failure;
 pub use finding::Finding;
-pub(crate) use number::{all, count, listed, number};
+pub(crate) use number::{all, count, listed, number, told_apart};
 pub(crate) use render::Palette;

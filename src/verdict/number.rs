@@ -28,6 +28,24 @@ pub(crate) fn number(value: f64) -> String {
     trim_zeros(&format!("{value:.decimals$}")).to_owned()
 }
 
+/// Two values in three digits, or in as many as it takes to see that they differ.
+pub(crate) fn told_apart(a: f64, b: f64) -> (String, String) {
+    let short = (number(a), number(b));
+    if short.0 != short.1 || !a.is_finite() || !b.is_finite() {
+        return short;
+    }
+    let digits = (4..17).find(|digits| format!("{a:.0$e}", digits) != format!("{b:.0$e}", digits));
+    let Some(digits) = digits else { return (a.to_string(), b.to_string()) };
+    let precise = |v: f64| match v.abs() {
+        size if (1e-4..1e6).contains(&size) => {
+            let decimals = (digits as i32 - size.log10().floor() as i32).max(0) as usize;
+            format!("{v:.decimals$}")
+        }
+        _ => format!("{v:.digits$e}"),
+    };
+    (precise(a), precise(b))
+}
+
 fn trim_zeros(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
@@ -80,6 +98,19 @@ mod tests {
         );
         assert_eq!(number(f64::NAN), "NaN");
         assert_eq!(number(f64::NEG_INFINITY), "-inf");
+    }
+
+    #[test]
+    fn two_values_get_the_digits_that_tell_them_apart() {
+        let apart = |a, b| {
+            let (a, b) = told_apart(a, b);
+            format!("{a} {b}")
+        };
+        assert_eq!(apart(1.0, 2.5), "1 2.5");
+        assert_eq!(apart(131.0137, 131.0005), "131.01 131.00");
+        assert_eq!(apart(-1.2345678e-7, -1.2345679e-7), "-1.2345678e-7 -1.2345679e-7");
+        assert_eq!(apart(0.0, -0.0), "0 -0");
+        assert_eq!(apart(f64::NAN, 1.0), "NaN 1");
     }
 
     #[test]

@@ -14,12 +14,8 @@ pub use equivariant::{Equivariant, EquivariantReport};
 pub use invariant::{Invariant, InvariantReport};
 pub use sensitive::{Direction, Sensitive, SensitiveReport};
 pub use transform::{Transform, Transforms};
-mod bending;
-mod between;
-mod calls;
 mod deterministic;
 mod layout_invariant;
-mod layouts;
 mod nonlinear;
 
 pub use deterministic::{Deterministic, DeterministicReport};

@@ -1,9 +1,12 @@
+mod between;
+mod calls;
+mod pattern;
+
 use std::panic::Location;
 
 use candle_core::Tensor;
 
-use super::between::{self, Other};
-use super::calls::{self, Calls};
+use self::{between::Other, calls::Calls};
 use crate::{
     Cause, Failure, Finding, Input, Result, Seed,
     check::{
@@ -158,7 +161,7 @@ impl Deterministic {
         }
         for later in &outputs[1..] {
             if !same_bits(&outputs[0], later)? {
-                return self.unless_allowed(calls::told(&mut calls, outputs)?, report);
+                return self.unless_allowed(pattern::told(&mut calls, outputs)?, report);
             }
         }
         report.calls = outputs.len();

@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Tensor};
 
-use super::calls::told_apart;
 use crate::{
     Result, Seed,
     check::function::Function,
@@ -12,7 +11,7 @@ use crate::{
         perturb::alternative,
         values::{multi_index, to_f64_vec},
     },
-    verdict::number,
+    verdict::{number, told_apart},
 };
 
 /// How far apart the points are, in the input's own units and in absolute ones.

@@ -1,8 +1,10 @@
+mod bending;
+
 use std::panic::Location;
 
 use candle_core::Tensor;
 
-use super::bending::{self, Bending};
+use self::bending::Bending;
 use crate::{
     Cause, Failure, Finding, Input, Result, Seed,
     check::{

@@ -4,18 +4,16 @@ use std::cmp::Ordering;
 
 use candle_core::{DType, Tensor};
 
-use super::calls::told_apart;
+use super::told::ignores;
 use crate::{
-    Cause, Failure, Finding, Result, Seed,
+    Result, Seed,
     check::function::{self, Function, steady},
-    diagnose::engine::strided::{changed_by_linear, has_strided_product, tracked},
     measure::{
         compare::{self, Bounds, Mismatches},
         noise::{epsilon, nudged, spread},
         values::{is_floating, same_bits, to_f64_vec},
         views::{View, repeated},
     },
-    verdict::{count, listed, number},
 };
 
 /// A network rounds at each of its operations: 64 roundings in a row reach 8 times one. The largest of four draws may be
@@ -31,18 +29,18 @@ const COARSEST: f64 = 0.125;
 
 /// A function, contiguous copies of its input, and what it makes of them.
 pub(super) struct Layouts<'l, 'f> {
-    traced: &'l mut Function<'f>,
+    pub(super) traced: &'l mut Function<'f>,
     given: &'l [Tensor],
-    base: Vec<Tensor>,
-    around: Vec<Tensor>,
-    expected: Tensor,
+    pub(super) base: Vec<Tensor>,
+    pub(super) around: Vec<Tensor>,
+    pub(super) expected: Tensor,
     /// What may differ: an amount for each value, or, of integers, a number of values.
-    bound: f64,
+    pub(super) bound: f64,
 }
 
 /// A layout.
 #[derive(Clone, Copy, PartialEq)]
-enum Layout {
+pub(super) enum Layout {
     AsGiven,
     Seen(View),
     Broadcast(usize),
@@ -83,12 +81,12 @@ pub(super) struct Tried {
 /// A layout with another result.
 pub(super) struct Differing {
     pub(super) layout: String,
-    kind: Layout,
-    found: Found,
+    pub(super) kind: Layout,
+    pub(super) found: Found,
 }
 
-enum Found {
-    Values { elements: usize, largest: f64, mismatches: Mismatches },
+pub(super) enum Found {
+    Values { elements: usize, largest: f64, mismatches: Box<Mismatches> },
     Dims(Vec<usize>, DType),
 }
 
@@ -137,10 +135,6 @@ impl<'l, 'f> Layouts<'l, 'f> {
         Ok(Self { traced, given, base, around, expected, bound })
     }
 
-    pub(super) fn bound(&self) -> f64 {
-        self.bound
-    }
-
     pub(super) fn try_all(&mut self) -> Result<Tried> {
         let rank = self.base.iter().map(Tensor::rank).max().unwrap_or(0);
         let mut layouts = Vec::new();
@@ -172,7 +166,7 @@ impl<'l, 'f> Layouts<'l, 'f> {
 
     /// The members in a layout, those that `takes_part` holds for, and what the function makes of their values; `None` where
     /// no member can lie so, or the function has no answer to such values.
-    fn laid_out(
+    pub(super) fn laid_out(
         &mut self,
         layout: Layout,
         takes_part: &dyn Fn(usize) -> bool,
@@ -208,7 +202,11 @@ impl<'l, 'f> Layouts<'l, 'f> {
         Ok(Some((members, expected)))
     }
 
-    fn compare(&self, output: &Tensor, expected: &Tensor) -> Result<(f64, Option<Found>)> {
+    pub(super) fn compare(
+        &self,
+        output: &Tensor,
+        expected: &Tensor,
+    ) -> Result<(f64, Option<Found>)> {
         if output.dims() != expected.dims() || output.dtype() != expected.dtype() {
             let found = Found::Dims(output.dims().to_vec(), output.dtype());
             return Ok((f64::INFINITY, Some(found)));
@@ -226,143 +224,12 @@ impl<'l, 'f> Layouts<'l, 'f> {
                     told.then_some(Found::Values {
                         elements: compared.elements,
                         largest: by,
-                        mismatches,
+                        mismatches: Box::new(mismatches),
                     })
                 }
                 _ => None,
             },
         ))
-    }
-
-    /// What differs, by how much, and whether it is candle's own doing.
-    pub(super) fn told(
-        &mut self,
-        worst: &Differing,
-        agreed: &[(String, f64)],
-        refused: &[(String, String)],
-        differing: &[Differing],
-    ) -> Result<Failure> {
-        let culprit = self.culprit(worst)?;
-        let view = match culprit {
-            Some(i) => format!("{} as input {i}", worst.layout),
-            None => worst.layout.clone(),
-        };
-        let differs = match &worst.found {
-            Found::Dims(dims, dtype) if *dtype == self.expected.dtype() => {
-                format!("the output has dims {dims:?}, not {:?}", self.expected.dims())
-            }
-            Found::Dims(_, dtype) => {
-                let expected = self.expected.dtype().as_str();
-                format!("the output has dtype {}, not {expected}", dtype.as_str())
-            }
-            Found::Values { elements, largest, mismatches } => {
-                let verb = if mismatches.count == 1 { "differs" } else { "differ" };
-                let of = format!("{} of {}", mismatches.count, count(*elements, "output value"));
-                match (largest.is_nan(), is_floating(self.expected.dtype())) {
-                    (true, _) => format!("{of} {verb}, {} of them NaN", mismatches.nan_in_actual),
-                    (_, false) => format!("{of} {verb}"),
-                    _ => format!(
-                        "{of} {verb}, by up to {}, where rounding makes up to {}",
-                        number(*largest),
-                        number(self.bound),
-                    ),
-                }
-            }
-        };
-        let mut failure = Failure::violated(format!(
-            "the result depends on how the input lies in memory: {view}"
-        ));
-        if let Found::Values { mismatches, .. } = &worst.found
-            && let Some(place) = &mismatches.greatest_absolute
-        {
-            let of = |n: &compare::Number| n.to_string().parse().unwrap_or(f64::NAN);
-            let (got, expected) = told_apart(of(&place.actual), of(&place.expected));
-            let index = &place.index;
-            failure = failure.fact(
-                "worst",
-                format!("{index:?}: {got} from the view, {expected} from a contiguous copy of it"),
-            );
-        }
-        let names = |layouts: Vec<&str>| match layouts.is_empty() {
-            true => "none".to_owned(),
-            false => listed(&layouts),
-        };
-        failure = failure
-            .fact("differ", names(differing.iter().map(|d| d.layout.as_str()).collect()))
-            .fact("agree", names(agreed.iter().map(|(layout, _)| layout.as_str()).collect()));
-        if !refused.is_empty() {
-            let layouts = refused.iter().map(|(layout, _)| layout.as_str()).collect();
-            failure = failure.fact("refused", names(layouts));
-        }
-        let mut evidence = differs;
-        let mut advice =
-            "call `.contiguous()?` on the input, before the first operation that minds";
-        if let Some(engine) = self.engine(worst, culprit)? {
-            evidence = format!("{evidence}; {engine}");
-            advice = "call `.contiguous()?` on what goes into the `Linear` or `matmul`; candle's product of a strided batch is wrong";
-        }
-        let finding = Finding::confirmed(Cause::LayoutDependent, evidence);
-        Ok(failure.finding(finding.at(view).advice_is(advice)))
-    }
-
-    /// The one member whose layout alone makes a difference.
-    fn culprit(&mut self, worst: &Differing) -> Result<Option<usize>> {
-        if self.base.len() == 1 {
-            return Ok(None);
-        }
-        let mut alone = Vec::new();
-        for i in 0..self.base.len() {
-            let Some((members, expected)) = self.laid_out(worst.kind, &|at| at == i)? else {
-                continue;
-            };
-            let Ok(output) = (self.traced)(&members) else { continue };
-            if self.compare(&output.detach(), &expected)?.1.is_some() {
-                alone.push(i);
-            }
-        }
-        Ok(match alone[..] {
-            [only] => Some(only),
-            _ => None,
-        })
-    }
-
-    /// Whether candle's own product is at work: found in the function's graph, or by trying `Linear` on such a view.
-    fn engine(&mut self, worst: &Differing, culprit: Option<usize>) -> Result<Option<String>> {
-        let Layout::Seen(view) = worst.kind else { return Ok(None) };
-        let takes_part = |i: usize| culprit.is_none_or(|only| only == i);
-        let mut members = self.base.clone();
-        let (mut changed, mut of) = (0, 0);
-        // Variables live as long as the graph is read.
-        let mut variables = Vec::new();
-        for i in (0..members.len()).filter(|i| takes_part(*i)) {
-            let Some(stored) = view.stored(&self.base[i], &self.around[i])? else { continue };
-            let here = changed_by_linear(&view.seen(&stored)?)?;
-            if here > changed {
-                (changed, of) = (here, self.base[i].elem_count());
-            }
-            members[i] = match tracked(&stored)? {
-                Some(variable) => {
-                    variables.push(variable.clone());
-                    view.seen(variable.as_tensor())?
-                }
-                None => view.seen(&stored)?,
-            };
-        }
-        if changed == 0 {
-            return Ok(None);
-        }
-        let in_graph = match (self.traced)(&members) {
-            Ok(output) => has_strided_product(&output)?,
-            Err(_) => false,
-        };
-        let changes = format!(
-            "candle's own `Linear` is wrong on this view: with the identity as its weight it changes {changed} of {}",
-            count(of, "value"),
-        );
-        Ok(Some(match in_graph {
-            true => format!("{changes}; the function's graph has such a product"),
-            false => changes,
-        }))
     }
 }
 
@@ -405,16 +272,4 @@ fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> R
     // Where the output is finer than the input (f32 inside, f64 out), the input's own format is in `noise`.
     let noise = if noise.is_finite() { noise } else { 0.0 };
     Ok((ROUNDINGS * noise).max(sums * size))
-}
-
-fn ignores(output: &Tensor) -> Failure {
-    let evidence = format!(
-        "{} the same bits for inputs that differ everywhere",
-        match output.elem_count() {
-            1 => "the only output value has".to_owned(),
-            n => format!("all {n} output values have"),
-        },
-    );
-    Failure::vacuous("the output does not depend on the input, however that lies in memory")
-        .finding(Finding::confirmed(Cause::OutputConstant, evidence))
 }

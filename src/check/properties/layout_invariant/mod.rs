@@ -1,8 +1,11 @@
+mod layouts;
+mod told;
+
 use std::panic::Location;
 
 use candle_core::Tensor;
 
-use super::layouts::{Layouts, Tried};
+use self::layouts::{Layouts, Tried};
 use crate::{
     Cause, Failure, Input, Result, Seed,
     check::{
@@ -159,7 +162,7 @@ impl LayoutInvariant {
             refused,
             differed: differing.into_iter().map(|differing| differing.layout).collect(),
             largest_difference: agreed.iter().map(|(_, by)| *by).fold(0.0, f64::max),
-            bound: layouts.bound(),
+            bound: layouts.bound,
         })
     }
 }
