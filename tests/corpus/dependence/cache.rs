@@ -68,6 +68,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "J14b",
+        group: GROUP,
+        bug: "the reset forgets the second layer's state",
+        cause: Cause::StateKept,
+        assertion: Property(CacheConsistent),
+        buggy: |seed| two_layers(seed, 1),
+        clean: |seed| two_layers(seed, 2),
+        missed_today: None,
+    },
+    Entry {
         id: "J16",
         group: GROUP,
         bug: "the mask of a chunk lacks the offset: its tokens see the first keys, and not their own",
@@ -302,5 +312,38 @@ fn sliding(seed: Seed, keeps: usize) -> Result<Subject> {
             )?)?)
         })
     });
+    Ok(full.beside(Beside::Step(Box::new(step))))
+}
+
+/// Two recurrent layers with a residual between them.
+fn two_layers(seed: Seed, resets: usize) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let layer = |i: usize| lstm(4, 4, LSTMConfig::default(), vb.pp(i));
+    let layers = Rc::new([layer(0)?, layer(1)?]);
+    let x = seed.normal("x", (3, 6, 4), DType::F32, CPU)?;
+    let kept = RefCell::new([None, None]);
+    let run = |layers: &[candle_nn::LSTM; 2], x: &Tensor, kept: &mut [Option<LSTMState>; 2]| {
+        let mut x = x.clone();
+        for (layer, kept) in layers.iter().zip(kept) {
+            let state = match kept.take() {
+                Some(state) => state,
+                None => layer.zero_state(x.dim(0)?)?,
+            };
+            let states = layer.seq_init(&x, &state)?;
+            *kept = states.last().cloned();
+            let outputs: Vec<&Tensor> = states.iter().map(LSTMState::h).collect();
+            x = (x + Tensor::stack(&outputs, 1)?)?;
+        }
+        Ok(x)
+    };
+    let stepped = layers.clone();
+    let step = move |x: &Tensor, offset: usize| {
+        let mut kept = kept.borrow_mut();
+        if offset == 0 {
+            kept[..resets].fill(None);
+        }
+        run(&stepped, x, &mut kept)
+    };
+    let full = Subject::inference(x, move |x: &Tensor| run(&layers, x, &mut [None, None]));
     Ok(full.beside(Beside::Step(Box::new(step))))
 }

@@ -31,6 +31,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "B13b",
+        group: GROUP,
+        bug: "the last feature is the target, and was cut off twice",
+        cause: Cause::InputIgnored,
+        assertion: Property(UsesInput),
+        buggy: |seed| tabular(seed, 5),
+        clean: |seed| tabular(seed, 6),
+        missed_today: None,
+    },
+    Entry {
         id: "C5b",
         group: GROUP,
         bug: "softmax over the one output of a classifier of two classes: it is always 1",
@@ -58,6 +68,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(PositionSensitive),
         buggy: |seed| position_ids(seed, true),
         clean: |seed| position_ids(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "J9c",
+        group: GROUP,
+        bug: "a position adds the same to all features, and the norm behind it takes that off",
+        cause: Cause::PositionIgnored,
+        assertion: Property(PositionSensitive),
+        buggy: |seed| flat_positions(seed, true),
+        clean: |seed| flat_positions(seed, false),
         missed_today: None,
     },
     Entry {
@@ -273,4 +293,33 @@ fn next_token(seed: Seed, buggy: bool) -> Result<Subject> {
     let (ids, y) = data::sequences(seed)?;
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
     Ok(Subject::new(learner, (ids.narrow(0, 0, 6)?, y.narrow(0, 0, 6)?)))
+}
+
+/// Columns of a table, and the features that a model is to use.
+fn tabular(seed: Seed, features: usize) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[features, 32, 1], Tensor::relu, vb)?;
+    let forward = move |x: &Tensor| model.forward(&x.narrow(1, 0, features)?.contiguous()?);
+    let learner = Learner::new(&vars, forward, loss::mse);
+    Ok(Subject::new(learner, data::regression(seed, 6, DType::F32)?))
+}
+
+fn flat_positions(seed: Seed, flat: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let tokens = embedding(VOCAB, 8, vb.pp("tokens"))?;
+    let attention = Heads::new(8, 2, vb.pp("attention"))?;
+    let norm = Norm::new(8, vb.pp("norm"))?;
+    let head = linear(8, 3, vb.pp("head"))?;
+    let ids = seed.tokens("x", VOCAB, (5, 6), CPU)?;
+    Ok(Subject::inference(ids, move |ids: &Tensor| {
+        let time = ids.dim(1)?;
+        let positions = match flat {
+            true => {
+                (Tensor::arange(0f32, time as f32, CPU)? / time as f64)?.reshape((1, time, 1))?
+            }
+            false => sinusoids(time, 8, DType::F32)?.unsqueeze(0)?,
+        };
+        let x = norm.forward(&tokens.forward(ids)?.broadcast_add(&positions)?)?;
+        head.forward(&(&x + attention.forward(&x, &x, softmax)?)?.mean(1)?)
+    }))
 }

@@ -59,6 +59,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "J7e",
+        group: GROUP,
+        bug: "the mask multiplies the scores: those of padding are zero, and a score of zero counts",
+        cause: Cause::PaddingLeak,
+        assertion: Property(PaddingInvariant),
+        buggy: |seed| multiplied(seed, true),
+        clean: |seed| multiplied(seed, false),
+        missed_today: None,
+    },
+    Entry {
         id: "J19",
         group: GROUP,
         bug: "cross-attention without the memory's mask",
@@ -279,5 +289,23 @@ fn counted(seed: Seed, by_batch: bool) -> Result<Subject> {
             false => sum.broadcast_div(&mask.sum_keepdim(D::Minus1)?)?,
         };
         head.forward(&vector)
+    }))
+}
+
+/// Vectors, and a vector for each row by the first position: a classifier's token.
+fn multiplied(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F64);
+    let attention = Heads::new(6, 2, vb.pp("attention"))?;
+    let norm = Norm::new(6, vb.pp("norm"))?;
+    let head = linear(6, 3, vb.pp("head"))?;
+    let x = seed.normal("x", (2, 6, 6), DType::F64, CPU)?;
+    Ok(Subject::inference(real(&x)?, move |[x, mask]: &[Tensor; 2]| {
+        let keys = mask.to_dtype(DType::F64)?.unsqueeze(1)?.unsqueeze(1)?;
+        let normed = norm.forward(x)?;
+        let attended = attention.forward(&normed, &normed, |scores| match buggy {
+            true => softmax(&scores.broadcast_mul(&keys)?),
+            false => softmax(&hide(scores, mask)?),
+        })?;
+        head.forward(&(x + attended)?.narrow(1, 0, 1)?.squeeze(1)?)
     }))
 }

@@ -2,14 +2,14 @@
 
 use candle_core::{D, DType, IndexOp, Module, Tensor};
 use candle_nn::{
-    Conv2dConfig, LSTM, LSTMConfig, ModuleT, RNN, batch_norm, conv2d, group_norm, linear, loss,
-    lstm, ops,
+    Conv2dConfig, LSTM, LSTMConfig, ModuleT, RNN, batch_norm, conv2d, embedding, group_norm,
+    linear, loss, lstm, ops, rnn::LSTMState,
 };
 use candling::{Cause, Learner, Result, Seed};
 
 use super::models::{HIDDEN, Heads, fused_norm, mask, softmax};
 use crate::corpus::{
-    data::{self, CPU, ROWS, weights},
+    data::{self, CPU, PAD, ROWS, VOCAB, weights},
     entry::{Assertion::Property, Entry, Subject},
     models::{Mlp, Norm},
     property::Property::BatchIndependent,
@@ -49,6 +49,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "B2f",
+        group: GROUP,
+        bug: "rows are sorted by length for a recurrent layer, and not put back",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| sorted(seed, true),
+        clean: |seed| sorted(seed, false),
+        missed_today: None,
+    },
+    Entry {
         id: "B3",
         group: GROUP,
         bug: "point clouds are flattened to coordinates by points, and come back mixed",
@@ -66,6 +76,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(BatchIndependent),
         buggy: |seed| packed(seed, true),
         clean: |seed| packed(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B3c",
+        group: GROUP,
+        bug: "tokens are pruned by their scores over the whole batch, not within each row",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| pruned(seed, true),
+        clean: |seed| pruned(seed, false),
         missed_today: None,
     },
     Entry {
@@ -96,6 +116,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(BatchIndependent),
         buggy: |seed| routed(seed, true),
         clean: |seed| routed(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "B4d",
+        group: GROUP,
+        bug: "activations are quantised by one scale for the batch, its largest value",
+        cause: Cause::BatchMixed,
+        assertion: Property(BatchIndependent),
+        buggy: |seed| quantised(seed, true),
+        clean: |seed| quantised(seed, false),
         missed_today: None,
     },
     Entry {
@@ -475,4 +505,72 @@ fn standardised(seed: Seed, by_batch: bool) -> Result<Subject> {
     };
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
     Ok(Subject::new(learner, (x, y)))
+}
+
+/// The longest rows first. Padding is 0; a row's state stays as it is there.
+fn sorted(seed: Seed, left_sorted: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let tokens = embedding(VOCAB, 6, vb.pp("tokens"))?;
+    let cell = lstm(6, 8, LSTMConfig::default(), vb.pp("lstm"))?;
+    let head = linear(8, 3, vb.pp("head"))?;
+    let (ids, _) = data::tagged(seed)?;
+    Ok(Subject::inference(ids, move |ids: &Tensor| {
+        let real = ids.ne(PAD)?.to_dtype(DType::F32)?;
+        let order = real.sum(1)?.arg_sort_last_dim(false)?;
+        let (ids, real) = (ids.index_select(&order, 0)?, real.index_select(&order, 0)?);
+        let x = tokens.forward(&ids)?;
+        let mut state = cell.zero_state(ids.dim(0)?)?;
+        for t in 0..ids.dim(1)? {
+            let next = cell.step(&x.i((.., t))?.contiguous()?, &state)?;
+            let keep = real.narrow(1, t, 1)?;
+            let mix = |new: &Tensor, old: &Tensor| {
+                new.broadcast_mul(&keep)? + old.broadcast_mul(&keep.affine(-1.0, 1.0)?)?
+            };
+            state = LSTMState::new(mix(next.h(), state.h())?, mix(next.c(), state.c())?);
+        }
+        let outputs = head.forward(state.h())?;
+        if left_sorted {
+            return Ok(outputs);
+        }
+        outputs.index_select(&order.arg_sort_last_dim(true)?, 0)
+    }))
+}
+
+/// Half of the tokens go on to the next layer; the others are zeros.
+fn pruned(seed: Seed, over_batch: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let score = linear(4, 1, vb.pp("score"))?;
+    let attention = Heads::new(4, 1, vb.pp("attention"))?;
+    let x = seed.normal("x", (6, 8, 4), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let (rows, time, _) = x.dims3()?;
+        let scores = score.forward(x)?.squeeze(2)?;
+        // The place of each token among the others, from the highest score.
+        let place = |scores: &Tensor| {
+            scores.contiguous()?.arg_sort_last_dim(false)?.arg_sort_last_dim(true)
+        };
+        let kept = match over_batch {
+            true => place(&scores.flatten_all()?)?.lt((rows * time / 2) as u32)?,
+            false => place(&scores)?.lt((time / 2) as u32)?,
+        };
+        let x = x.broadcast_mul(&kept.reshape((rows, time, 1))?.to_dtype(DType::F32)?)?;
+        attention.forward(&x, &x, softmax)?.mean(1)
+    }))
+}
+
+/// Eight bits: from -127 to 127.
+fn quantised(seed: Seed, one_scale: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let (first, head) = (linear(6, 16, vb.pp("first"))?, linear(16, 4, vb.pp("head"))?);
+    let x = seed.normal("x", (10, 6), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let x = first.forward(x)?.gelu()?;
+        let scale = match one_scale {
+            true => x.abs()?.max_all()?.reshape((1, 1))?,
+            false => x.abs()?.max_keepdim(1)?,
+        };
+        let scale = (scale / 127.0)?;
+        let quantised = x.broadcast_div(&scale)?.round()?.broadcast_mul(&scale)?;
+        head.forward(&quantised)
+    }))
 }

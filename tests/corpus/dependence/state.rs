@@ -51,6 +51,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "C1e",
+        group: GROUP,
+        bug: "a leaky activation of slope 1",
+        cause: Cause::NetworkLinear,
+        assertion: Property(Nonlinear),
+        buggy: |seed| leaky(seed, 1.0),
+        clean: |seed| leaky(seed, 0.2),
+        missed_today: None,
+    },
+    Entry {
         id: "J25",
         group: GROUP,
         bug: "the head is tied to a copy of the table of tokens, which does not train",
@@ -89,6 +99,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(Deterministic),
         buggy: |seed| kept_mask(seed, true),
         clean: |seed| kept_mask(seed, false),
+        missed_today: None,
+    },
+    Entry {
+        id: "N1d",
+        group: GROUP,
+        bug: "outputs are smoothed with those of the last call",
+        cause: Cause::StateKept,
+        assertion: Property(Deterministic),
+        buggy: |seed| smoothed(seed, true),
+        clean: |seed| smoothed(seed, false),
         missed_today: None,
     },
     Entry {
@@ -267,5 +287,38 @@ fn routed(seed: Seed, noisy: bool) -> Result<Subject> {
         let outputs = Tensor::stack(&outputs.collect::<candle_core::Result<Vec<_>>>()?, 1)?;
         let chosen = chosen.unsqueeze(2)?.broadcast_as((x.dim(0)?, 1, 6))?.contiguous()?;
         x + outputs.gather(&chosen, 1)?.squeeze(1)?.broadcast_mul(&gate)?
+    }))
+}
+
+fn leaky(seed: Seed, slope: f64) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::BF16);
+    let layers = [linear(6, 12, vb.pp("l0"))?, linear(12, 12, vb.pp("l1"))?];
+    let head = linear(12, 4, vb.pp("head"))?;
+    let x = seed.normal("x", (9, 6), DType::BF16, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let mut x = x.clone();
+        for layer in &layers {
+            x = candle_nn::ops::leaky_relu(&layer.forward(&x)?, slope)?;
+        }
+        head.forward(&x)
+    }))
+}
+
+/// Scores of a stream, which the caller may smooth.
+fn smoothed(seed: Seed, smooths: bool) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[5, 12, 2], Tensor::gelu, vb)?;
+    let last = RefCell::new(None::<Tensor>);
+    let x = seed.normal("x", (2, 5), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let scores = model.forward(x)?;
+        let smooth = match last.take() {
+            Some(last) if smooths && last.dims() == scores.dims() => {
+                ((&scores * 0.7)? + (last * 0.3)?)?
+            }
+            _ => scores,
+        };
+        last.replace(Some(smooth.clone()));
+        Ok(smooth)
     }))
 }

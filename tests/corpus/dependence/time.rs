@@ -101,6 +101,26 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "J1h",
+        group: GROUP,
+        bug: "the mask is of blocks of four: positions see all of their block",
+        cause: Cause::FutureLeak,
+        assertion: Property(Causal),
+        buggy: |seed| rotary(seed, |query, key| key / 4 > query / 4),
+        clean: |seed| rotary(seed, |query, key| key > query),
+        missed_today: None,
+    },
+    Entry {
+        id: "J1i",
+        group: GROUP,
+        bug: "the mask is of eight positions, and what is longer is not masked",
+        cause: Cause::FutureLeak,
+        assertion: Property(Causal),
+        buggy: |seed| long(seed, |query, key| key > query && query < 8),
+        clean: |seed| long(seed, |query, key| key > query),
+        missed_today: None,
+    },
+    Entry {
         id: "J3",
         group: GROUP,
         bug: "the mask is inverted: what should be hidden is seen, and the other way round",
@@ -158,6 +178,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         assertion: Property(Causal),
         buggy: |seed| mask_value(seed, -10.0),
         clean: |seed| mask_value(seed, f64::NEG_INFINITY),
+        missed_today: None,
+    },
+    Entry {
+        id: "J5b",
+        group: GROUP,
+        bug: "a mask of -12, after which a norm takes the size of a leak off",
+        cause: Cause::FutureLeak,
+        assertion: Property(Causal),
+        buggy: |seed| normed_leak(seed, -12.0),
+        clean: |seed| normed_leak(seed, HIDDEN),
         missed_today: None,
     },
 ];
@@ -395,5 +425,27 @@ fn mask_value(seed: Seed, value: f64) -> Result<Subject> {
         let scores = scores(&query.forward(x)?, &key.forward(x)?)?;
         let weights = softmax(&causal(&scores, value, |query, key| key > query)?)?;
         out.forward(&(x + weights.matmul(x)?)?)
+    }))
+}
+
+/// Seventeen positions.
+fn long(seed: Seed, hides: Hides) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let model = Decoder::new(vb)?;
+    let ids = seed.tokens("x", VOCAB, (2, 17), CPU)?;
+    Ok(Subject::inference(ids, move |ids: &Tensor| {
+        model.forward(ids, |scores| ops::softmax_last_dim(&causal(scores, HIDDEN, hides)?))
+    }))
+}
+
+/// Classes of positions in f32, by a norm behind the attention.
+fn normed_leak(seed: Seed, value: f64) -> Result<Subject> {
+    let (_, vb) = weights(seed, DType::F32);
+    let attention = Heads::new(12, 3, vb.pp("attention"))?;
+    let (norm, head) = (fused_norm(12, vb.pp("norm"))?, linear(12, 4, vb.pp("head"))?);
+    let x = seed.normal("x", (2, 10, 12), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let weigh = |s: &Tensor| softmax(&causal(s, value, |query, key| key > query)?);
+        softmax(&head.forward(&norm.forward(&(x + attention.forward(x, x, weigh)?)?)?)?)
     }))
 }
