@@ -1,6 +1,7 @@
 //! What depends on what, and laws that a function obeys.
 
 mod cache;
+mod deep;
 mod ignored;
 mod models;
 mod padding;
@@ -16,6 +17,7 @@ pub(super) fn entries() -> Vec<Entry> {
         rows::ENTRIES,
         time::ENTRIES,
         cache::ENTRIES,
+        deep::ENTRIES,
         padding::ENTRIES,
         ignored::ENTRIES,
         symmetry::ENTRIES,
