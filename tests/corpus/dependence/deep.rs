@@ -58,6 +58,16 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
+        id: "J1k",
+        group: GROUP,
+        bug: "experts are chosen by the mean over time, in a decoder of routed tokens",
+        cause: Cause::FutureLeak,
+        assertion: Property(Causal),
+        buggy: |seed| routed_tokens(seed, true),
+        clean: |seed| routed_tokens(seed, false),
+        missed_today: None,
+    },
+    Entry {
         id: "J7f",
         group: GROUP,
         bug: "the padding's mask is for the first layer, and the others see the padding",
@@ -332,6 +342,42 @@ fn experts(seed: Seed, dim: usize) -> Result<Subject> {
             }
         }
         Ok(sum)
+    }))
+}
+
+/// Attention, then each token to one of four experts, which run on the tokens sent to them.
+fn routed_tokens(seed: Seed, by_sequence: bool) -> Result<Subject> {
+    const EXPERTS: usize = 4;
+    let (_, vb) = weights(seed, DType::F32);
+    let attention = Heads::new(WIDTH, 4, vb.pp("attention"))?;
+    let router = linear(WIDTH, EXPERTS, vb.pp("router"))?;
+    let expert =
+        |i| Mlp::new(&[WIDTH, 2 * WIDTH, WIDTH], Tensor::silu, vb.pp(format!("expert{i}")));
+    let experts = (0..EXPERTS).map(expert).collect::<candle_core::Result<Vec<_>>>()?;
+    let x = seed.normal("x", (2, 11, WIDTH), DType::F32, CPU)?;
+    Ok(Subject::inference(x, move |x: &Tensor| {
+        let later = later(x.dim(1)?, DType::F32, true)?;
+        let x = (x + attention.forward(x, x, |s| softmax(&s.broadcast_add(&later)?))?)?;
+        let scores = match by_sequence {
+            true => router.forward(&x.mean_keepdim(1)?.broadcast_as(x.shape())?.contiguous()?)?,
+            false => router.forward(&x)?,
+        };
+        let gates = softmax(&scores)?.flatten_to(1)?;
+        let chosen = gates.argmax(1)?.to_vec1::<u32>()?;
+        let tokens = x.flatten_to(1)?;
+        let mut sum = tokens.clone();
+        for (e, expert) in experts.iter().enumerate() {
+            let sent = (0..chosen.len() as u32).filter(|t| chosen[*t as usize] == e as u32);
+            let sent: Vec<u32> = sent.collect();
+            if sent.is_empty() {
+                continue;
+            }
+            let sent = Tensor::new(sent, CPU)?;
+            let gate = gates.narrow(1, e, 1)?.contiguous()?.index_select(&sent, 0)?;
+            let part = expert.forward(&tokens.index_select(&sent, 0)?)?.broadcast_mul(&gate)?;
+            sum = sum.index_add(&sent, &part, 0)?;
+        }
+        sum.reshape(x.shape())
     }))
 }
 
