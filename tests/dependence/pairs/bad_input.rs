@@ -140,3 +140,21 @@ fn functions_that_cannot_be_judged() {
     let failures = every(counting, &x, 4);
     assert!(failures.iter().all(|f| f.findings().iter().any(|f| f.cause() == Cause::StateKept)));
 }
+
+#[test]
+fn an_error_on_a_changed_input_says_so() {
+    let ids = Tensor::new(&[[1u32, 2, 3], [3, 1, 2]], CPU).unwrap();
+    let picky = |ids: &Tensor| match ids.flatten_all()?.to_vec1::<u32>()?.as_slice() {
+        [1, 2, 3, 3, 1, 2] => ids.to_dtype(DType::F32)?.cumsum(1),
+        _ => candle_core::bail!("no such ids"),
+    };
+    let failures = every(picky, &ids, 3);
+    assert_eq!(kinds(&failures), [FailureKind::NotRun; 3]);
+    insta::assert_snapshot!(text(&failures[0]), @"
+    assertion `causal` did not run
+    the function returned an error
+
+      error        no such ids
+      called with  the input with other values of its kind in some places
+    ");
+}

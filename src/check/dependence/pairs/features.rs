@@ -2,6 +2,7 @@
 
 use candle_core::{Tensor, Var};
 
+use super::probes::changed;
 use crate::{
     Result, Seed,
     check::function::{self, Function},
@@ -112,7 +113,7 @@ impl<'p, 'f> Points<'p, 'f> {
                 Some(dim) => replaced(&x[group.member], other, dim, indices)?,
             };
             self.calls += 1;
-            let output = (self.f)(&x)?;
+            let output = (self.f)(&x).map_err(changed)?;
             if !same_bits(&point.output, &output)? && values_differ(&point.output, &output)? {
                 return Ok(true);
             }
@@ -120,7 +121,8 @@ impl<'p, 'f> Points<'p, 'f> {
         Ok(false)
     }
 
-    /// An input with other values everywhere; `None` where the function returns NaN there, in which nothing can be seen.
+    /// An input with other values everywhere; `None` where the function returns an error there, or NaN, in which nothing can
+    /// be seen.
     fn another(&mut self, at: usize) -> Result<Option<Point>> {
         let Some(first) = &self.points[0] else { return Ok(None) };
         let others = function::alternatives(&first.own, self.seed.split(&format!("point {at}")))?;
@@ -133,7 +135,8 @@ impl<'p, 'f> Points<'p, 'f> {
         let others = function::alternatives(&own, self.seed.split(&format!("beside point {at}")));
         let Ok(others) = others else { return Ok(None) };
         self.calls += 1;
-        let output = (self.f)(&own)?;
+        // The function need not take what no one gave it.
+        let Ok(output) = (self.f)(&own) else { return Ok(None) };
         let readable = !to_f64_vec(&output)?.iter().any(|value| value.is_nan());
         Ok(readable.then_some(Point { own, others, output }))
     }

@@ -16,8 +16,8 @@ use crate::{
 const EVERY_PAIR: usize = 256;
 const EVERY_PAIR_ALONE: usize = 64;
 
-/// A crossing is tried again by itself; after so many that vanish, none is taken for a leak.
-const TRIED: usize = 8;
+/// So many crossings are tried again by themselves: mixed rows make many, among which a leak may be one.
+const TRIED: usize = 256;
 
 /// What the experiments say of the crossings.
 #[derive(Debug, Default)]

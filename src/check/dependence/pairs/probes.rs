@@ -136,7 +136,7 @@ impl<'p, 'f> Probes<'p, 'f> {
         self.calls += 1;
         let len = self.state.inputs;
         let x = self.state.mixes[draw].replacing(|cell| replaced(cell / len, cell % len))?;
-        (self.f)(&x)
+        (self.f)(&x).map_err(changed)
     }
 
     /// For every row and output position, one behind the other, whether any bit of it differs, at the speed of memory; and
@@ -256,6 +256,11 @@ impl State {
         };
         Ok(Self { x, mixes: vec![mix], base, rows, inputs, outputs })
     }
+}
+
+/// The caller's own input was taken; says that another one was not.
+pub(super) fn changed(failure: Failure) -> Failure {
+    failure.fact("called with", "the input with other values of its kind in some places")
 }
 
 /// The output has no dimension of positions.
