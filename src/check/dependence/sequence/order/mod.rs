@@ -1,9 +1,12 @@
 //! The order of the positions matters.
 
+mod trial;
+
 use std::panic::Location;
 
 use candle_core::{DType, Tensor};
 
+use self::trial::{Noticed, Order, Trial, spread};
 use super::{
     grid::Grid,
     rounding::{Bound, Rounding},
@@ -14,7 +17,7 @@ use crate::{
         call,
         function::{self, Function, dims_of},
     },
-    measure::values::{same_bits, to_f64_vec},
+    measure::values::same_bits,
     verdict::{count, number},
 };
 
@@ -28,8 +31,8 @@ use crate::{
 /// - Some other order is noticed: the reversed one, one rotated by a position, or one with two positions exchanged. An
 ///   output with the positions along the same dimension must become something else than the same outputs in the other
 ///   order; an output without them must change.
-/// - Where the output has the positions, the exchange of two is noticed at every distance. A table of positions that
-///   begins anew, `position % length`, makes two of them the same.
+/// - Where the output has the positions, for every distance some exchange of two positions that far apart is noticed. A
+///   table of positions that begins anew, `position % length`, makes two of them the same.
 ///
 /// A change is noticed where it is more than rounding explains: a sum in another order rounds otherwise, and that is not
 /// sensitivity. The bound is that of [`CacheConsistent`](super::CacheConsistent). In half precision a change within the
@@ -82,9 +85,6 @@ pub struct PositionSensitiveReport {
     /// What rounding explains.
     pub noise: f64,
 }
-
-/// Exchanges at so many distances are tried, evenly spread over longer inputs.
-const DISTANCES: usize = 64;
 
 impl Default for PositionSensitive {
     fn default() -> Self {
@@ -170,7 +170,9 @@ impl PositionSensitive {
         let mut rounding = Rounding::of(&Grid::of_rows(&own)?, own.dtype(), coarsest_input(&x));
         rounding.measure(f, &x, &own, self.seed)?;
         let bound = Bound::new(self.tolerance, &rounding, own.dtype());
-        let mut trial = Trial { f, x: &x, own, dim: self.dim, len, bound, rounding };
+        let mut trial =
+            Trial { f, x: &x, own, dim: self.dim, len, bound, rounding, per_position: false };
+        trial.find_positions()?;
         self.judge(&mut trial)
     }
 
@@ -180,22 +182,21 @@ impl PositionSensitive {
             .map(|order| Ok(trial.changes_input(order)?.then_some(order)))
             .filter_map(Result::transpose)
             .collect::<Result<_>>()?;
-        let mut exchanges = Vec::new();
+        let mut seen =
+            whole.into_iter().map(|order| trial.notice(order)).collect::<Result<Vec<_>>>()?;
         for distance in spread(trial.len - 1) {
-            exchanges.extend(trial.exchange(distance)?);
+            seen.extend(trial.exchanged(distance)?);
         }
-        let orders: Vec<Order> = whole.into_iter().chain(exchanges).collect();
-        if orders.is_empty() {
+        if seen.is_empty() {
             return Err(Failure::vacuous(
                 "every row of the input holds the same at all positions: no order of them is another input",
             ));
         }
-        let seen =
-            orders.into_iter().map(|order| trial.notice(order)).collect::<Result<Vec<_>>>()?;
-        let per_position = trial.has_positions();
+        let per_position = trial.per_position;
         let unnoticed = |seen: &&Noticed| !seen.noticed;
         if seen.iter().all(|seen| !seen.noticed) {
-            return self.conclude(trial, all_ignored(trial, &seen), &seen);
+            let most = seen.iter().map(|seen| seen.change).fold(0.0, f64::max);
+            return self.conclude(trial, all_ignored(trial, &seen), most, &seen);
         }
         // In half precision a small change may be the exchange or rounding: only none at all is judged.
         let coarse = trial.rounding.is_coarse();
@@ -203,7 +204,7 @@ impl PositionSensitive {
             matches!(seen.order, Order::Exchanged(..)) && (!coarse || seen.change == 0.0)
         };
         if per_position && let Some(same) = seen.iter().filter(exchanged).find(unnoticed) {
-            return self.conclude(trial, two_the_same(same, &seen), &seen);
+            return self.conclude(trial, two_the_same(same, &seen), same.change, &seen);
         }
         Ok(report(trial, &seen))
     }
@@ -212,13 +213,12 @@ impl PositionSensitive {
         &self,
         trial: &Trial<'_, '_>,
         failure: Failure,
+        most: f64,
         seen: &[Noticed],
     ) -> Result<PositionSensitiveReport> {
         if self.allowed.contains(&Cause::PositionIgnored) {
             return Ok(report(trial, seen));
         }
-        let most =
-            seen.iter().filter(|seen| !seen.noticed).map(|seen| seen.change).fold(0.0, f64::max);
         // In half precision the bound is as large as an encoding of small values.
         if trial.rounding.is_coarse() && self.tolerance.is_none() && most > 0.0 {
             return Err(Failure::not_run(format!(
@@ -229,126 +229,6 @@ impl PositionSensitive {
             .help("check the model in f32"));
         }
         Err(failure.fact("rounding explains", number(trial.bound.absolute)))
-    }
-}
-
-/// An order of the positions that is not their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    Reversed,
-    Rotated,
-    Exchanged(usize, usize),
-}
-
-impl Order {
-    /// Which position of the input stands at `at`.
-    fn source(self, at: usize, len: usize) -> usize {
-        match self {
-            Self::Reversed => len - 1 - at,
-            Self::Rotated => (at + 1) % len,
-            Self::Exchanged(i, k) if at == i => k,
-            Self::Exchanged(i, k) if at == k => i,
-            Self::Exchanged(..) => at,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Reversed => "reversed".to_owned(),
-            Self::Rotated => "rotated by one".to_owned(),
-            Self::Exchanged(i, k) => format!("{i} and {k} exchanged"),
-        }
-    }
-}
-
-/// What one order did to the output.
-#[derive(Clone, Copy, Debug)]
-struct Noticed {
-    order: Order,
-    /// More than rounding explains, and more than the order of the output.
-    noticed: bool,
-    /// The largest change beyond the order of the output.
-    change: f64,
-    /// Whether the output is the same in the other order, rather than the same.
-    follows: bool,
-}
-
-struct Trial<'t, 'f> {
-    f: &'t mut Function<'f>,
-    x: &'t [Tensor],
-    own: Tensor,
-    dim: usize,
-    len: usize,
-    bound: Bound,
-    rounding: Rounding,
-}
-
-impl Trial<'_, '_> {
-    fn has_positions(&self) -> bool {
-        self.own.dims().get(self.dim) == Some(&self.len)
-    }
-
-    fn ordered(&self, tensor: &Tensor, order: Order) -> Result<Tensor> {
-        if tensor.dims().get(self.dim) != Some(&self.len) {
-            return Ok(tensor.clone());
-        }
-        let sources: Vec<u32> = (0..self.len).map(|at| order.source(at, self.len) as u32).collect();
-        let sources = Tensor::new(sources, tensor.device())?;
-        Ok(tensor.contiguous()?.index_select(&sources, self.dim)?)
-    }
-
-    fn input(&self, order: Order) -> Result<Vec<Tensor>> {
-        self.x.iter().map(|tensor| self.ordered(tensor, order)).collect()
-    }
-
-    /// Whether the input in this order is another input.
-    fn changes_input(&self, order: Order) -> Result<bool> {
-        for (own, ordered) in self.x.iter().zip(self.input(order)?) {
-            if !same_bits(own, &ordered)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Two positions of this distance that hold different things, looked for from the middle outwards.
-    fn exchange(&self, distance: usize) -> Result<Option<Order>> {
-        let starts = self.len - distance;
-        for at in 0..starts.min(4) {
-            let first = (starts / 2 + at) % starts;
-            let order = Order::Exchanged(first, first + distance);
-            if self.changes_input(order)? {
-                return Ok(Some(order));
-            }
-        }
-        Ok(None)
-    }
-
-    fn notice(&mut self, order: Order) -> Result<Noticed> {
-        let input = self.input(order)?;
-        let output = (self.f)(&input)?;
-        if output.dims() != self.own.dims() {
-            return Err(Failure::not_run(format!(
-                "the function returned dims {:?}, and {:?} for the same positions {}",
-                self.own.dims(),
-                output.dims(),
-                order.name(),
-            )));
-        }
-        let values = to_f64_vec(&output)?;
-        let against = |expected: &Tensor| -> Result<(bool, f64)> {
-            let expected = to_f64_vec(expected)?;
-            let same = self.bound.allows_all(&values, &expected);
-            let apart =
-                values.iter().zip(&expected).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
-            Ok((same, apart.fold(0.0, f64::max)))
-        };
-        let (same, change) = against(&self.own)?;
-        if !self.has_positions() {
-            return Ok(Noticed { order, noticed: !same, change, follows: false });
-        }
-        let (follows, beyond) = against(&self.ordered(&self.own, order)?)?;
-        Ok(Noticed { order, noticed: !same && !follows, change: change.min(beyond), follows })
     }
 }
 
@@ -398,19 +278,11 @@ fn two_the_same(same: &Noticed, seen: &[Noticed]) -> Failure {
 fn report(trial: &Trial<'_, '_>, seen: &[Noticed]) -> PositionSensitiveReport {
     PositionSensitiveReport {
         positions: trial.len,
-        per_position: trial.has_positions(),
+        per_position: trial.per_position,
         orders: seen.len(),
         change: seen.iter().map(|seen| seen.change).fold(0.0, f64::max),
         noise: trial.bound.absolute,
     }
-}
-
-/// `1..=most`, or as many as are tried, evenly spread with both ends.
-fn spread(most: usize) -> Vec<usize> {
-    if most <= DISTANCES {
-        return (1..=most).collect();
-    }
-    (0..DISTANCES).map(|i| 1 + i * (most - 1) / (DISTANCES - 1)).collect()
 }
 
 /// The coarsest float among the inputs, whose rounding the function starts from.
@@ -420,22 +292,4 @@ fn coarsest_input(x: &[Tensor]) -> DType {
     floats
         .max_by(|a, b| epsilon(*a).partial_cmp(&epsilon(*b)).unwrap_or(std::cmp::Ordering::Equal))
         .unwrap_or(DType::U32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_order_is_a_permutation() {
-        for order in [Order::Reversed, Order::Rotated, Order::Exchanged(1, 3)] {
-            let mut sources: Vec<usize> = (0..5).map(|at| order.source(at, 5)).collect();
-            assert_ne!(sources, [0, 1, 2, 3, 4]);
-            sources.sort_unstable();
-            assert_eq!(sources, [0, 1, 2, 3, 4]);
-        }
-        assert_eq!(spread(3), [1, 2, 3]);
-        let many = spread(500);
-        assert!(many.len() == DISTANCES && many[0] == 1 && many[DISTANCES - 1] == 500);
-    }
 }
