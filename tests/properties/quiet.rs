@@ -11,8 +11,12 @@ const CPU: &Device = &Device::Cpu;
 const SEEDS: u64 = 30;
 const FORMATS: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
+/// Half precision, which candle multiplies slowly, for every third seed.
 fn seeds() -> impl Iterator<Item = (Seed, DType)> {
-    (0..SEEDS).flat_map(|seed| FORMATS.map(|dtype| (Seed::new(seed), dtype)))
+    let pairs = (0..SEEDS).flat_map(|seed| FORMATS.map(|dtype| (seed, dtype)));
+    pairs
+        .filter(|(seed, dtype)| dtype.size_in_bytes() > 2 || seed % 3 == 0)
+        .map(|(seed, dtype)| (Seed::new(seed), dtype))
 }
 
 /// The entries of a dimension in another order.
@@ -25,8 +29,8 @@ fn shuffled(seed: Seed, x: &Tensor, dim: usize) -> Result<Tensor> {
 fn pools_do_not_notice_the_order() -> Result<()> {
     for (seed, dtype) in seeds() {
         for (n, h) in [(7, 3), (100, 16), (1000, 4)] {
-            // A sum of more than 256 equal terms stands still in bf16.
-            if n == 1000 && dtype.size_in_bytes() == 2 {
+            // A sum of more than 256 equal terms stands still in bf16; f64 has nothing to add.
+            if n == 1000 && dtype != DType::F32 {
                 continue;
             }
             let x = seed.normal("x", (2, n, h), dtype, CPU)?;
@@ -50,11 +54,11 @@ fn a_deep_set_and_attention_follow_the_order() -> Result<()> {
     for (seed, dtype) in seeds() {
         let (_vars, vb) = seed.var_builder(dtype, CPU);
         let (phi, psi, rho) = (
-            linear(5, 64, vb.pp("phi"))?,
-            linear(64, 64, vb.pp("psi"))?,
-            linear(64, 4, vb.pp("rho"))?,
+            linear(5, 24, vb.pp("phi"))?,
+            linear(24, 24, vb.pp("psi"))?,
+            linear(24, 4, vb.pp("rho"))?,
         );
-        let x = seed.normal("x", (3, 40, 5), dtype, CPU)?;
+        let x = seed.normal("x", (2, 30, 5), dtype, CPU)?;
         let shuffle = |x: &Tensor| shuffled(seed, x, 1);
         let set = |x: &Tensor| {
             let h = psi.forward(&phi.forward(x)?.relu()?)?.gelu()?;
@@ -144,7 +148,7 @@ fn softmax_does_not_notice_a_shift() -> Result<()> {
 }
 
 fn mlp(vb: &VarBuilder<'_>) -> Result<impl Fn(&Tensor) -> Result<Tensor> + use<>> {
-    let (a, b) = (linear(32, 256, vb.pp("a"))?, linear(256, 8, vb.pp("b"))?);
+    let (a, b) = (linear(32, 96, vb.pp("a"))?, linear(96, 8, vb.pp("b"))?);
     Ok(move |x: &Tensor| b.forward(&a.forward(x)?.silu()?))
 }
 
@@ -153,7 +157,7 @@ fn loops_and_batches_agree() -> Result<()> {
     for (seed, dtype) in seeds() {
         let (_vars, vb) = seed.var_builder(dtype, CPU);
         let net = mlp(&vb)?;
-        for rows in [1, 3, 17] {
+        for rows in [1, 9] {
             let x = seed.normal("x", (rows, 32), dtype, CPU)?;
             let looped = |x: &Tensor| {
                 let outputs =

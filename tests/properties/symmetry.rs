@@ -336,6 +336,16 @@ fn nan_after_the_transformation_is_named() {
     assert!(text(&failure).contains("not-finite"), "{failure}");
 }
 
+/// One ten-thousandth of the first point: far below what the eye finds.
+#[test]
+fn a_violation_just_above_rounding_is_found() {
+    for n in [5, 50, 500] {
+        let x = normal(&[2, n, 3], DType::F32);
+        let nearly = |x: &Tensor| x.max(1)? + (x.narrow(1, 0, 1)?.squeeze(1)? * 1e-4)?;
+        assert_eq!(not_invariant(nearly, &x).cause(), Some(Cause::NotInvariant), "{n}");
+    }
+}
+
 #[test]
 fn options_are_heeded() {
     let x = normal(&[2, 5, 2], DType::F32);

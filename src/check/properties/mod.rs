@@ -4,6 +4,7 @@ mod blind;
 mod equivalent;
 mod equivariant;
 mod invariant;
+mod moved;
 mod rounding;
 mod sensitive;
 mod symmetry;
