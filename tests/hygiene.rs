@@ -60,7 +60,7 @@ mod nothing_in_scope {
         ::candling::assert_layout_invariant!(|x: &Tensor| x.tanh(), x, "context",);
         ::candling::assert_nonlinear!(move |x| x.tanh(), &x, at_least = 1e-3);
         let cause = ::candling::Cause::NetworkLinear;
-        ::candling::assert_nonlinear!(|x| x * 2.0, *&x, allow = cause, "context {}", n);
+        ::candling::assert_nonlinear!(|x| x * 2.0, &&x, allow = cause, "context {}", n);
         ::std::result::Result::Ok(())
     }
 

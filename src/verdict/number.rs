@@ -34,6 +34,10 @@ pub(crate) fn told_apart(a: f64, b: f64) -> (String, String) {
     if short.0 != short.1 || !a.is_finite() || !b.is_finite() {
         return short;
     }
+    // Zeros of two signs.
+    if a == b {
+        return (a.to_string(), b.to_string());
+    }
     let digits = (4..17).find(|digits| format!("{a:.0$e}", digits) != format!("{b:.0$e}", digits));
     let Some(digits) = digits else { return (a.to_string(), b.to_string()) };
     let precise = |v: f64| match v.abs() {

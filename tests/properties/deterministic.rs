@@ -83,13 +83,13 @@ fn the_first_call_alone_is_another() {
 #[test]
 fn calls_alternate_or_go_round() {
     let calls = Cell::new(0u32);
-    let mut round = |x: &Tensor, period: u32| {
+    let round = |x: &Tensor, period: u32| {
         let call = calls.replace(calls.get() + 1);
         x * f64::from(call % period + 1)
     };
     insta::assert_snapshot!(violated(|x| round(x, 2), &x()).findings()[0], @"state-kept: the calls alternate between two results");
     calls.set(0);
-    let mut round = |x: &Tensor, period: u32| {
+    let round = |x: &Tensor, period: u32| {
         let call = calls.replace(calls.get() + 1);
         x * f64::from(call % period + 1)
     };

@@ -50,7 +50,7 @@ fn a_share_can_be_asked_for() {
     let asked = Nonlinear::new().at_least(1e-3);
     insta::assert_snapshot!(text(&asked.check(gate, &normal(&[6, 8])).unwrap_err()), @"
     assertion `nonlinear` failed
-    the function is hardly more than an affine map: it is off a straight line by 9.94e-5 of its spread, less than the 0.001 asked for
+    the function is hardly more than an affine map: off a straight line by 9.94e-5 of its spread, 0.001 asked for
 
       tried  16 combinations, up to 122 apart, where the input spreads by 0.954
       worst  output [4, 1] at a = 2: 131.01 from the combined input, 131.00 from the two outputs combined

@@ -9,6 +9,8 @@ use candling::Seed;
 
 pub(crate) const CPU: &Device = &Device::Cpu;
 
+type Activation = fn(&Tensor) -> Result<Tensor>;
+
 pub(crate) type Forward = Box<dyn FnMut(&Tensor) -> Result<Tensor>>;
 
 pub(crate) struct Specimen {
@@ -65,7 +67,7 @@ pub(crate) fn clean(seed: Seed, dtype: DType) -> Result<Vec<Specimen>> {
     let sequence = normal(&[3, 5, 8])?;
     let mut all = Vec::new();
 
-    let activations: [(&str, fn(&Tensor) -> Result<Tensor>); 4] = [
+    let activations: [(&str, Activation); 4] = [
         ("relu", Tensor::relu),
         ("gelu", Tensor::gelu),
         ("tanh", Tensor::tanh),

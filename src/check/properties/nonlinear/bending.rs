@@ -69,12 +69,14 @@ impl Largest {
     }
 }
 
+/// Stops once every output feature that moves has bent, and one by `at_least`.
 pub(super) fn measure(
     f: &mut Function<'_>,
     line: &Line,
     at_x: &Tensor,
     x: &[Tensor],
     seed: Seed,
+    at_least: f64,
 ) -> Result<Bending> {
     let start = line.start();
     let values = to_f64_vec(at_x)?;
@@ -153,6 +155,10 @@ pub(super) fn measure(
                 };
             }
             found.is_bent |= is_bent;
+        }
+        let is_enough = found.is_bent && found.largest.share >= at_least;
+        if is_enough && bent.iter().zip(&moved).all(|(bent, moved)| *bent || !moved) {
+            break;
         }
     }
     found.straight_features = (0..features).filter(|at| moved[*at] && !bent[*at]).collect();
