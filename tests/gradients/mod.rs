@@ -8,6 +8,7 @@ mod cut;
 mod engine;
 mod flow;
 mod forms;
+mod idle;
 mod learners;
 pub(crate) mod models;
 mod trace;
