@@ -100,7 +100,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         id: "M1b",
         group: "precision",
-        bug: "a mean of 600 positions in bf16, which adds them up in bf16 too",
+        bug: "a mean of 4096 pixels in bf16, which adds them up in bf16 too",
         cause: Cause::PrecisionLoss,
         assertion: Property(Equivalent),
         buggy: |seed| pooled(seed, true),
@@ -390,7 +390,7 @@ fn pooled(seed: Seed, in_bf16: bool) -> Result<Subject> {
         Ok(Linear::new(layer.weight().to_dtype(DType::BF16)?, bias))
     };
     let (first_half, head_half) = (half(&first)?, half(&head)?);
-    let x = seed.normal("x", (3, 600, 4), DType::F32, CPU)?;
+    let x = seed.normal("x", (3, 4096, 4), DType::F32, CPU)?;
     let subject = Subject::inference(x, move |x: &Tensor| {
         let x = first_half.forward(&x.to_dtype(DType::BF16)?)?.relu()?;
         let mean = match in_bf16 {
