@@ -41,7 +41,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
-        id: "C5b",
+        id: "C5c",
         group: GROUP,
         bug: "softmax over the one output of a classifier of two classes: it is always 1",
         cause: Cause::OutputConstant,
