@@ -1,5 +1,10 @@
 //! A function under test and its input: what every check of one asks before its own question.
 
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
 use candle_core::Tensor;
 
 use crate::{
@@ -34,8 +39,20 @@ pub(crate) fn with_graph<'f, I: Input>(
     move |members| {
         let input = I::from_members(members)
             .ok_or_else(|| Failure::not_run("the input lost one of its tensors"))?;
-        f(&input).map_err(|e| Failure::from_candle(what, e))
+        // candle itself panics on some inputs that no one meant for the function: `chunk(0, ..)` of a batch of one.
+        match catch_unwind(AssertUnwindSafe(|| f(&input))) {
+            Ok(output) => output.map_err(|e| Failure::from_candle(what, e)),
+            Err(panic) => Err(Failure::not_run(format!("{what} panicked"))
+                .fact("panic", panic_message(&*panic).to_owned())),
+        }
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    (panic.downcast_ref::<String>().map(String::as_str))
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 /// Every member of the input has rows, as many as the others, values that can be read, and no NaN.
@@ -238,6 +255,18 @@ mod tests {
                      docs/causes.md#not-finite
         ");
         input(&[Tensor::new(&[0.0, f32::NEG_INFINITY], CPU)?])
+    }
+
+    #[test]
+    fn a_panic_is_an_error_of_the_function() -> Result<()> {
+        let x = Tensor::new(&[1f32, 2.0], CPU)?;
+        let mut halves = erased("the function", |x: &Tensor| {
+            let parts = x.chunk(x.dim(0)? / 2, 0)?;
+            Ok(parts[0].clone())
+        });
+        assert_eq!(halves(std::slice::from_ref(&x))?.dims(), [2]);
+        assert!(text(halves(&[x.narrow(0, 0, 1)?])).contains("the function panicked"));
+        Ok(())
     }
 
     #[test]
