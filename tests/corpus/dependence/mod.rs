@@ -1,8 +1,10 @@
 //! What depends on what, and laws that a function obeys.
 
+mod batch_size;
 mod cache;
 mod deep;
 mod ignored;
+mod masks;
 mod models;
 mod padding;
 mod rows;
@@ -15,6 +17,8 @@ use super::entry::Entry;
 pub(super) fn entries() -> Vec<Entry> {
     [
         rows::ENTRIES,
+        batch_size::ENTRIES,
+        masks::ENTRIES,
         time::ENTRIES,
         cache::ENTRIES,
         deep::ENTRIES,
