@@ -2,10 +2,12 @@
 
 use candle_core::Tensor;
 
+use crate::inputs::{Inputs, cases::Cases};
+
 /// What a model takes: one tensor, or several (`[ids, mask]`), each with the batch as its first dimension.
 ///
 /// Checks that perturb an input perturb every member together, so a model with several inputs is still seen row by row.
-pub trait Input: Clone + sealed::Sealed {
+pub trait Input: Clone + sealed::Sealed + Inputs + Cases<Input = Self> {
     /// The tensors, in order.
     fn members(&self) -> &[Tensor];
 

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::{
-    Result,
+    Cause, Result,
     measure::{
         batch::{Column, Probed},
         noise::epsilon,
@@ -18,6 +18,8 @@ pub(crate) struct Pattern {
     /// What was seen, and what does that.
     pub(crate) seen: String,
     pub(crate) help: &'static str,
+    /// What the way of mixing is, where the catalogue has a name for it.
+    pub(crate) cause: Option<Cause>,
 }
 
 /// The way in which rows are mixed, where one explains every column that was measured.
@@ -66,18 +68,27 @@ fn sums_to_one(own: &Tensor) -> Result<Option<Pattern>> {
     Ok(Some(Pattern {
         seen: format!("over the batch {what} in every column: a softmax over dimension 0"),
         help: "normalise over the last dimension: `softmax(&x, D::Minus1)`",
+        cause: None,
     }))
 }
 
 /// Every row depends on every other.
 fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Option<Pattern>> {
-    if centred(probed)? {
+    let taken_off = match () {
+        () if centred(probed)? => Some(
+            "with one row in all places the output is the same whatever the row holds: what all rows share",
+        ),
+        () if scaled_alike(probed)? => Some(
+            "of all rows times 16 the output is the same, of one row alone it is not: the scale of the batch",
+        ),
+        () => None,
+    };
+    if let Some(what) = taken_off {
         return Ok(Some(Pattern {
-            seen: "with one row in all places the output is the same whatever the row holds: what all rows share is \
-                   taken off, as by batch norm in training mode"
-                .to_owned(),
+            seen: format!("{what} is taken off, as by batch norm in training mode"),
             help: "test in evaluation mode (`forward_t(x, false)`); in training, batch norm mixes rows by design: \
                    `.allow(Cause::BatchMixed)`",
+            cause: Some(Cause::NormStatsOfBatch),
         }));
     }
     if shifts_alike(probed, &columns[0])? {
@@ -87,6 +98,7 @@ fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Opt
                 columns[0].source,
             ),
             help: "look for `sum(0)`, `mean(0)`, `sum_all` or `mean_all` on the way to the output",
+            cause: None,
         }));
     }
     if is_a_set(probed)? {
@@ -95,6 +107,7 @@ fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Opt
                    dimension 0"
                 .to_owned(),
             help: "look for a reduction, a softmax or an attention over dimension 0, and for batch norm in training mode",
+            cause: None,
         }));
     }
     Ok(None)
@@ -117,6 +130,30 @@ fn centred(probed: &mut Probed<'_, '_>) -> Result<bool> {
     let (one, other) = (of_one(probed, 0)?, of_one(probed, rows - 1)?);
     // What is left of the rows is rounding, magnified by a norm of nearly nothing.
     Ok(apart(&one, &other) <= 1e-3 * apart(row(0), row(rows - 1)))
+}
+
+/// Whether the output does not notice the scale of the batch, and notices that of a row: a norm within each row would
+/// notice neither, and a softmax both.
+fn scaled_alike(probed: &mut Probed<'_, '_>) -> Result<bool> {
+    const SCALE: f64 = 16.0;
+    let base = probed.base()?;
+    if !is_floating(probed.own().dtype()) || base.iter().any(|t| !is_floating(t.dtype())) {
+        return Ok(false);
+    }
+    let own = to_f64_vec(probed.own())?;
+    let width = own.len() / probed.rows();
+    let spread = apart(&own[..width], &own[own.len() - width..]);
+    let scaled = base.iter().map(|t| t * SCALE).collect::<candle_core::Result<Vec<_>>>()?;
+    // A variance has an epsilon beside it, which counts for less when the variance is larger.
+    if apart(&to_f64_vec(&probed.call(&scaled)?)?, &own) > 0.02 * spread {
+        return Ok(false);
+    }
+    let one = base.iter().zip(&scaled).map(|(t, scaled)| {
+        let rest = t.narrow(0, 1, t.dim(0)? - 1)?;
+        Tensor::cat(&[&scaled.narrow(0, 0, 1)?, &rest], 0)
+    });
+    let one = one.collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(apart(&to_f64_vec(&probed.call(&one)?)?[..width], &own[..width]) > 0.1 * spread)
 }
 
 /// Whether all rows but the replaced one moved by the same amount, beyond rounding.
@@ -170,12 +207,12 @@ fn arranged(columns: &[Column], rows: usize) -> Option<Pattern> {
                 1 => format!("every row depends on the row {side} it: rows are shifted"),
                 n => format!("every row depends on the row {n} places {side} it: rows are shifted"),
             };
-            return Some(Pattern { seen, help });
+            return Some(Pattern { seen, help, cause: None });
         }
         if pairs.iter().all(|(to, from)| to + from == rows - 1) {
             let seen =
                 "every row depends on the one at its place from the other end: rows are flipped";
-            return Some(Pattern { seen: seen.to_owned(), help });
+            return Some(Pattern { seen: seen.to_owned(), help, cause: None });
         }
     }
     let reaches_all = pairs.len() == rows - 1 && rows > 2;
@@ -184,6 +221,7 @@ fn arranged(columns: &[Column], rows: usize) -> Option<Pattern> {
         return Some(Pattern {
             seen,
             help: "look for a `get(..)`, `i(..)` or `narrow` over dimension 0",
+            cause: None,
         });
     }
     None
@@ -243,6 +281,7 @@ fn reshaped(
                      in its place: a reshape where a transpose was meant",
                 ),
                 help: "write `x.transpose(0, 1)?.contiguous()?` where the two dimensions change places",
+                cause: None,
             }));
         }
     }

@@ -1,10 +1,12 @@
 //! What the corpus is made of: a bug beside its clean twin.
 
 use candling::{
-    Batch, Cause, Failure, Learner, Result, Seed,
-    candle_core::Tensor,
+    Batch, Cause, Failure, Input, Learner, Result, Seed,
+    candle_core::{self, Tensor},
     check::{self, Healthy, OverfitsBatch},
 };
+
+use super::property::{Beside, Property};
 
 /// One bug of the master list, and the same model without it.
 #[derive(Clone, Copy)]
@@ -33,6 +35,8 @@ pub(crate) enum Assertion {
     /// Against finite differences: for models with a backward pass written by hand, or operations of doubt.
     GradientsCorrect,
     UnitsAlive,
+    /// On the forward pass, or on the part of the model that [`Subject::part`] names; with what stands beside it.
+    Property(Property),
     /// Everything that applies, by one assertion.
     Healthy,
 }
@@ -45,16 +49,60 @@ pub(crate) struct Subject {
     pub(crate) loss_below: Option<f64>,
     /// A result of the user's own code, and what it must be.
     pub(crate) compared: Option<(Tensor, Tensor)>,
+    /// What a property is asserted of, where it is not the forward pass on the batch: a part of the model, and its input.
+    pub(crate) part: Option<(Forward, Tensor)>,
+    /// What the property is about, beside the function and its input.
+    pub(crate) beside: Beside,
+    /// Intended here, and declared as such in the test.
+    pub(crate) allowed: Vec<Cause>,
 }
+
+pub(crate) type Forward = Box<dyn Fn(&Tensor) -> candle_core::Result<Tensor>>;
 
 impl Subject {
     pub(crate) fn new(learner: Learner<'static>, batch: impl Into<Batch>) -> Self {
-        Self { learner, batch: batch.into(), loss_below: None, compared: None }
+        Self {
+            learner,
+            batch: batch.into(),
+            loss_below: None,
+            compared: None,
+            part: None,
+            beside: Beside::Nothing,
+            allowed: Vec::new(),
+        }
     }
 
     /// For a learner whose closure owns its data.
     pub(crate) fn owning(learner: Learner<'static>) -> Self {
-        Self { learner, batch: ().into(), loss_below: None, compared: None }
+        Self::new(learner, ())
+    }
+
+    /// For a model that is not trained here: its weights are from a file, or its layers have no backward pass.
+    pub(crate) fn inference<I: Input + 'static>(
+        input: I,
+        forward: impl FnMut(&I) -> candle_core::Result<Tensor> + 'static,
+    ) -> Self {
+        let unused = input.members()[0].clone();
+        Self::new(Learner::forward_only(forward), (input, unused))
+    }
+
+    pub(crate) fn part(
+        mut self,
+        input: Tensor,
+        f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + 'static,
+    ) -> Self {
+        self.part = Some((Box::new(f), input));
+        self
+    }
+
+    pub(crate) fn beside(mut self, beside: Beside) -> Self {
+        self.beside = beside;
+        self
+    }
+
+    pub(crate) fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
     }
 
     pub(crate) fn compared(mut self, actual: Tensor, expected: Tensor) -> Self {
@@ -89,6 +137,7 @@ impl Assertion {
                 check::GradientsCorrect::new().check(learner, batch).map(drop)
             }
             Self::UnitsAlive => check::UnitsAlive::new().check(learner, batch).map(drop),
+            Self::Property(property) => property.check(subject),
             Self::Healthy => {
                 let mut options = Healthy::new();
                 // It takes no target of the loss: a user leaves that check out of it.

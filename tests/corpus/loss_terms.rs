@@ -54,6 +54,16 @@ pub(crate) const ENTRIES: &[Entry] = &[
         clean: |seed| mean_of_means(seed, false),
         missed_today: Some("assert_accumulation_equivalent"),
     },
+    Entry {
+        id: "B1",
+        group: GROUP,
+        bug: "predictions of (rows, 1) less targets of (rows): every row against every other",
+        cause: Cause::LossBroadcast,
+        assertion: OverfitsBatch,
+        buggy: |seed| broadcast(seed, true),
+        clean: |seed| broadcast(seed, false),
+        missed_today: None,
+    },
 ];
 
 /// The negative log-likelihood of every token, flat.
@@ -130,4 +140,15 @@ fn mean_of_means(seed: Seed, buggy: bool) -> Result<Subject> {
     let forward = move |x: &Tensor| model.head.forward(&model.encode(x)?);
     let learner = Learner::new(&vars, forward, loss);
     Ok(Subject::new(learner, data::tagged(seed)?))
+}
+
+fn broadcast(seed: Seed, buggy: bool) -> Result<Subject> {
+    let (vars, vb) = weights(seed, DType::F32);
+    let model = Mlp::new(&[6, 32, 1], Tensor::tanh, vb)?;
+    let (x, y) = data::regression(seed, 6, DType::F32)?;
+    let loss = move |output: &Tensor, y: &Tensor| {
+        let output = if buggy { output.clone() } else { output.squeeze(1)? };
+        output.broadcast_sub(y)?.sqr()?.mean_all()
+    };
+    Ok(Subject::new(Learner::new(&vars, move |x| model.forward(x), loss), (x, y.squeeze(1)?)))
 }

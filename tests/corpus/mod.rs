@@ -4,11 +4,13 @@
 
 mod architecture;
 mod data;
+mod dependence;
 pub(crate) mod entry;
 mod gradient_flow;
 mod gradient_value;
 mod gradients;
 mod initialisation;
+mod loading;
 mod loss;
 mod loss_terms;
 mod models;
@@ -17,6 +19,7 @@ mod normalisation;
 mod numerics;
 mod optimizer;
 mod optimizers;
+mod property;
 mod regularization;
 #[cfg(test)]
 mod soak;
@@ -29,6 +32,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     let groups = [
         architecture::ENTRIES,
         initialisation::ENTRIES,
+        loading::ENTRIES,
         loss::ENTRIES,
         loss_terms::ENTRIES,
         gradient_flow::ENTRIES,
@@ -40,5 +44,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         numerics::ENTRIES,
         regularization::ENTRIES,
     ];
-    groups.into_iter().flatten().copied().chain(gradients::entries()).collect()
+    let groups = groups.into_iter().flatten().copied();
+    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
 }

@@ -63,7 +63,9 @@ impl Allowed {
             true => ROUNDINGS,
             false => UNMEASURED.min(UNMEASURED_SHARE / epsilon).max(ROUNDINGS),
         };
-        let times = summed.sqrt().max(least);
+        // A sum that candle does in a coarse format may lose that much, and is no rounding any more: it is a bug to see.
+        let most = UNMEASURED_SHARE / epsilon;
+        let times = summed.sqrt().min(most).max(least);
         Self::times(times, sides)
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Noticed {
     pub(crate) moved: Vec<bool>,
     /// The first probe that changed the output of a row that it left alone.
     pub(crate) disturbed: Vec<Option<Probe>>,
+    /// The largest of these changes, as a share of the size of the row's output.
+    pub(crate) share: f64,
 }
 
 impl Noticed {
@@ -68,6 +70,11 @@ impl<'p, 'f> Probed<'p, 'f> {
     pub(crate) fn call(&mut self, input: &[Tensor]) -> Result<Tensor> {
         let output = (self.f)(input)?;
         Ok(without_signed_zeros(&output)?)
+    }
+
+    /// The function with the graph behind it.
+    pub(crate) fn graph(&mut self, input: &[Tensor]) -> Result<Tensor> {
+        (self.f)(input)
     }
 
     /// The function once more on the batch itself.
@@ -116,7 +123,7 @@ impl<'p, 'f> Probed<'p, 'f> {
     /// the other half: what one draw leaves as it was (an argmax, a shut gate) another may move.
     pub(crate) fn all_pairs(&mut self) -> Result<Noticed> {
         let mut noticed =
-            Noticed { moved: vec![false; self.rows], disturbed: vec![None; self.rows] };
+            Noticed { moved: vec![false; self.rows], disturbed: vec![None; self.rows], share: 0.0 };
         let (bits, words) = code_words(self.rows);
         for bit in 0..bits {
             let replaced = words.iter().map(|word| word >> bit & 1 == 1).collect();
@@ -137,6 +144,11 @@ impl<'p, 'f> Probed<'p, 'f> {
             match probe.replaced[row] {
                 true => noticed.moved[row] = true,
                 false => {
+                    let (difference, size) = largest_difference(&self.own, &output, 0, row)?;
+                    let share = if size > 0.0 { difference / size } else { f64::INFINITY };
+                    // NaN is no rounding.
+                    noticed.share =
+                        noticed.share.max(if share.is_nan() { f64::INFINITY } else { share });
                     noticed.disturbed[row].get_or_insert_with(|| probe.clone());
                 }
             }

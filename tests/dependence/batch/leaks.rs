@@ -10,9 +10,14 @@ use candling::{
 use super::models::{builder, device, normal, text};
 
 fn mixed(f: impl FnMut(&Tensor) -> Result<Tensor>, x: &Tensor) -> Failure {
+    mixed_by(Cause::BatchMixed, f, x)
+}
+
+fn mixed_by(cause: Cause, f: impl FnMut(&Tensor) -> Result<Tensor>, x: &Tensor) -> Failure {
     let failure = BatchIndependent::new().check(f, x).expect_err("rows are mixed");
     assert_eq!(failure.kind(), FailureKind::Violated, "{failure}");
-    assert_eq!(failure.cause(), Some(Cause::BatchMixed), "{failure}");
+    assert_eq!(failure.cause(), Some(cause), "{failure}");
+    assert!(failure.findings().iter().any(|f| f.cause() == Cause::BatchMixed), "{failure}");
     failure
 }
 
@@ -101,27 +106,29 @@ fn batch_norm_in_training() {
     let norm = batch_norm(8, 1e-5, vb.pp("norm")).unwrap();
     let x = normal(1, &[16, 6], DType::F32);
     let f = |x: &Tensor| l2.forward(&norm.forward_t(&l1.forward(x)?, true)?.relu()?);
-    insta::assert_snapshot!(text(&mixed(f, &x)), @"
+    insta::assert_snapshot!(text(&mixed_by(Cause::NormStatsOfBatch, f, &x)), @"
     assertion `batch_independent` failed
     all 16 rows of the output depend on other rows of the input
 
-      pattern  with one row in all places the output is the same whatever the row holds: what all rows share is
-               taken off, as by batch norm in training mode
-      reach    row 0 of the input changes the output of 15 of the 15 other rows
-      alone    in a batch of one, the output of row 0 is 2.02 away from what it is in the batch of 16, where its
-               size is 2.24; rounding explains 0.000322
+      reach  row 0 of the input changes the output of 15 of the 15 other rows
+      alone  in a batch of one, the output of row 0 is 2.02 away from what it is in the batch of 16, where its
+             size is 2.24; rounding explains 0.000322
 
-      confirmed  batch-mixed   row 0 of the output: it changes by 0.374 when row 1 of the input alone is replaced
-                               (its size is 2.24)
+      confirmed  norm-stats-of-batch   with one row in all places the output is the same whatever the row holds:
+                                       what all rows share is taken off, as by batch norm in training mode
+      confirmed  batch-mixed           row 0 of the output: it changes by 0.374 when row 1 of the input alone is
+                                       replaced (its size is 2.24)
       help       test in evaluation mode (`forward_t(x, false)`); in training, batch norm mixes rows by design:
-                 `.allow(Cause::BatchMixed)`; see docs/causes.md#batch-mixed
+                 `.allow(Cause::BatchMixed)`; see docs/causes.md#norm-stats-of-batch
     ");
-    let report = BatchIndependent::new().allow(Cause::BatchMixed).check(f, &x).unwrap();
-    assert_eq!(report.allowed[0].cause(), Cause::BatchMixed);
-    assert_eq!(report.gradient, GradientProof::NotTried);
+    for declared in [Cause::BatchMixed, Cause::NormStatsOfBatch] {
+        let report = BatchIndependent::new().allow(declared).check(f, &x).unwrap();
+        assert_eq!(report.allowed[0].cause(), Cause::NormStatsOfBatch);
+        assert_eq!(report.gradient, GradientProof::NotTried);
+    }
     let image = normal(1, &[4, 8, 3, 3], DType::F32);
-    let failure = mixed(|x| norm.forward_t(x, true), &image);
-    assert!(failure.text().contains("whatever their order"), "{failure}");
+    let failure = mixed_by(Cause::NormStatsOfBatch, |x| norm.forward_t(x, true), &image);
+    assert!(failure.text().contains("of all rows times 16 the output is the same"), "{failure}");
 }
 
 #[test]
@@ -252,7 +259,8 @@ fn by_an_operation_of_candle_that_reads_another_row() {
     let (_vars, vb) = builder(1, DType::F32);
     let layer = candle_nn::linear_no_bias(4, 2, vb).unwrap();
     let x = normal(1, &[3, 4, 5], DType::F32);
-    let failure = mixed(|x| layer.forward(&x.transpose(1, 2)?), &x);
+    let strided = |x: &Tensor| layer.forward(&x.transpose(1, 2)?);
+    let failure = mixed_by(Cause::LayoutDependent, strided, &x);
     insta::assert_snapshot!(text(&failure), @"
     assertion `batch_independent` failed
     2 of 3 rows of the output depend on other rows of the input
@@ -266,13 +274,13 @@ fn by_an_operation_of_candle_that_reads_another_row() {
       alone   in a batch of one, the output of row 2 is 2.43 away from what it is in the batch of 3, where its
               size is 1.02; rounding explains 0.000209
 
+      confirmed  layout-dependent   matmul of a strided tensor, tried by itself: its product is wrong where the
+                                    left side is no contiguous tensor and the right side is one matrix for the
+                                    whole batch
       confirmed  batch-mixed        row 1 of the output: it changes by 2.09 when row 0 of the input alone is
                                     replaced (its size is 1.59)
       confirmed  batch-mixed        row 2 of the output: it changes by 1.74 when row 0 of the input alone is
                                     replaced (its size is 1.02)
-      confirmed  layout-dependent   matmul of a strided tensor, tried by itself: its product is wrong where the
-                                    left side is no contiguous tensor and the right side is one matrix for the
-                                    whole batch
       help       call `.contiguous()?` on the left side, the input of the `Linear`; see
                  docs/causes.md#layout-dependent
     ");

@@ -70,12 +70,23 @@ impl Mixed {
         Ok(Self { affected, named, columns, pattern, defect })
     }
 
+    /// What mixes the rows, where that is known; then who is mixed with whom.
     pub(super) fn findings(&self) -> Vec<Finding> {
+        let way = self
+            .pattern
+            .iter()
+            .filter_map(|pattern| Some(Finding::confirmed(pattern.cause?, pattern.seen.as_str())));
         let defect = self.defect.iter().map(|defect| {
             let evidence = format!("{}, tried by itself: {}", defect.operation, defect.what);
             Finding::confirmed(defect.cause, evidence).advice_is(defect.remedy)
         });
-        self.named.iter().map(Named::finding).chain(defect).collect()
+        defect.chain(way).chain(self.named.iter().map(Named::finding)).collect()
+    }
+
+    /// Whether the mixing is declared, by its name or as such.
+    pub(super) fn is_intended(&self, allowed: &[Cause]) -> bool {
+        let way = self.pattern.as_ref().and_then(|pattern| pattern.cause);
+        allowed.iter().any(|cause| *cause == Cause::BatchMixed || Some(*cause) == way)
     }
 
     /// The whole story.
@@ -102,7 +113,8 @@ impl Mixed {
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             failure = failure.fact("rows", listed(&rows));
         }
-        if let Some(pattern) = &self.pattern {
+        // With a name of its own it is a finding.
+        if let Some(pattern) = self.pattern.as_ref().filter(|pattern| pattern.cause.is_none()) {
             failure = failure.fact("pattern", &pattern.seen);
         }
         if n <= DRAWN {
@@ -141,7 +153,8 @@ impl Mixed {
             return Some(format!("{}; see docs/causes.md#{code}", defect.remedy));
         }
         if let Some(pattern) = &self.pattern {
-            return Some(format!("{}; see docs/causes.md#batch-mixed", pattern.help));
+            let cause = pattern.cause.unwrap_or(Cause::BatchMixed);
+            return Some(format!("{}; see docs/causes.md#{}", pattern.help, cause.code()));
         }
         let epsilon = epsilon(probed.own().dtype())?;
         let is_rounding = |named: &Named| named.difference <= 16.0 * epsilon * named.size;

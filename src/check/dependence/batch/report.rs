@@ -17,6 +17,10 @@ pub struct BatchIndependentReport {
     pub gradient: GradientProof,
     /// The other batch sizes in which the same rows had the same output, up to rounding.
     pub sizes: Vec<usize>,
+    /// By which share of its size the output of a row changed when other rows were replaced, where only rounding did that:
+    /// rows that are grouped by their values are multiplied in groups, and no gradient runs between them. 0 where every bit
+    /// stayed.
+    pub rounding: f64,
     /// What was found, and allowed by the caller.
     pub allowed: Vec<Finding>,
 }

@@ -1,4 +1,4 @@
-use std::panic::Location;
+use std::{cell::RefCell, panic::Location};
 
 use candle_core::Tensor;
 
@@ -6,6 +6,7 @@ use super::{
     cuts::{self, Rule, Uses},
     leak,
     probes::{Along, Probes},
+    rounding::is_rounding,
 };
 use crate::{
     Cause, Failure, Finding, Inputs, Result, Seed,
@@ -31,6 +32,11 @@ use crate::{
 /// with all other rows unchanged; where it is gone, rows of the batch are mixed ([`Cause::BatchMixed`]), and the future does
 /// not leak. Then each position is replaced by itself, which gives the pairs, their number and the pattern: no mask, a soft
 /// or an inverted one, one that is off by one, heads split without a transpose.
+///
+/// One exception: positions that are grouped by their values (routed to experts) are multiplied in groups, and the width of
+/// a group decides which kernel does it. Moves of a few last places are rounding, then, where the gradient sees all that the
+/// output depends on and crosses no cut; [`CausalReport::rounding`] says so. For ids, which have no gradient, give the
+/// function the embedded tokens.
 ///
 /// Other values are drawn from those that are there (token ids stay in the vocabulary, see [`seed`](Self::seed)). Of
 /// several inputs those that have a position for each of the first one's are changed together; a memory of the same
@@ -83,6 +89,9 @@ pub struct CausalReport {
     pub rows: usize,
     /// How often the function was called.
     pub calls: usize,
+    /// By which share of its size an output moved across a cut, where only rounding did that: positions that are grouped by
+    /// their values are multiplied in groups, and no gradient crosses the cut. 0 where every bit stayed.
+    pub rounding: f64,
 }
 
 impl Default for Causal {
@@ -155,19 +164,31 @@ impl Causal {
         f: impl FnMut(&X::Input) -> candle_core::Result<Tensor>,
         x: &X,
     ) -> Result<CausalReport> {
-        let mut f = function::erased("the function", f);
+        let mut f = function::with_graph("the function", f);
         call::run("causal", Location::caller(), || judged(x, &mut |x| self.run(&mut f, x)))
     }
 
     pub(in crate::check) fn run(&self, f: &mut Function<'_>, x: &[Tensor]) -> Result<CausalReport> {
         let (rule, along) = self.arguments(x)?;
-        let mut probes = Probes::new(f, x, along, self.seed)?;
+        let f = RefCell::new(f);
+        let mut detached = |x: &[Tensor]| Ok((f.borrow_mut())(x)?.detach());
+        let mut probes = Probes::new(&mut detached, x, along, self.seed)?;
         probes.must_pair()?;
         let positions = probes.inputs();
         self.enough(positions)?;
         let (cuts, reach) = rule.cuts(positions);
         probes.widen(cuts.len());
         let mut crossings = cuts::crossings(&mut probes, rule, &cuts)?;
+        let mut rounding = 0.0;
+        if is_rounding(
+            &mut |x: &[Tensor]| (f.borrow_mut())(x),
+            &mut probes,
+            along,
+            rule,
+            &crossings,
+        )? {
+            rounding = crossings.drain(..).map(|crossing| crossing.share).fold(0.0, f64::max);
+        }
         let mut explained = leak::explained(&mut probes, rule, &crossings)?;
         if explained.mixing.is_some() && probes.narrow() {
             crossings = cuts::crossings(&mut probes, rule, &cuts)?;
@@ -200,6 +221,7 @@ impl Causal {
                 reach,
                 rows: probes.rows(),
                 calls: probes.calls,
+                rounding,
             });
         };
         let failure = match first.cause() {

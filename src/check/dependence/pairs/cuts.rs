@@ -96,6 +96,8 @@ pub(super) struct Crossing {
     pub(super) row: usize,
     pub(super) draw: usize,
     pub(super) outputs: Vec<usize>,
+    /// The largest of their moves, as a share of the output's size.
+    pub(super) share: f64,
 }
 
 /// Tries every cut, each row of a call another one; at least two calls, so that a cut is seen with more than one row's
@@ -106,6 +108,7 @@ pub(super) fn crossings(
     cuts: &[Cut],
 ) -> Result<Vec<Crossing>> {
     let (rows, outputs) = (probes.rows(), probes.outputs());
+    let sizes = probes.sizes()?;
     let mut found = Vec::new();
     for call in 0..cuts.len().div_ceil(rows).max(2) {
         let of_row = |row: usize| {
@@ -125,7 +128,9 @@ pub(super) fn crossings(
             let leaks = |t: &usize| moved[row * outputs + t] > 0.0 && crossed((row, *t));
             let leaking: Vec<usize> = (0..outputs).filter(leaks).collect();
             if !leaking.is_empty() {
-                found.push(Crossing { cut: of_row(row), row, draw, outputs: leaking });
+                let share = |t: &usize| moved[row * outputs + t] / sizes[row * outputs + t];
+                let share = leaking.iter().map(share).fold(0.0, f64::max);
+                found.push(Crossing { cut: of_row(row), row, draw, outputs: leaking, share });
             }
         }
     }

@@ -86,7 +86,7 @@ fn alone(
     let outputs = probes.outputs();
     let step = crossings.len().div_ceil(TRIED).max(1);
     for crossing in crossings.iter().step_by(step) {
-        let Crossing { cut, row, draw, .. } = **crossing;
+        let Crossing { cut, row, draw, share, .. } = **crossing;
         let moved = probes.moved_alone(draw, row, &|at| cut.replaces(at))?;
         let own = &moved[row * outputs..(row + 1) * outputs];
         let seen = |t: &usize| own[*t] > 0.0 && crossing.outputs.contains(t);
@@ -98,7 +98,7 @@ fn alone(
             *mixing = Some(Mixing { row: other, from: Some(row) });
         }
         if !leaking.is_empty() {
-            return Ok(Some(Crossing { cut, row, draw, outputs: leaking }));
+            return Ok(Some(Crossing { cut, row, draw, outputs: leaking, share }));
         }
         mixing.get_or_insert(Mixing { row, from: None });
     }

@@ -8,6 +8,7 @@ mod leak;
 mod matrix;
 mod pattern;
 mod probes;
+mod rounding;
 mod uses_input;
 
 pub use causal::{Causal, CausalReport};

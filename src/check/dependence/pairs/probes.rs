@@ -77,6 +77,22 @@ impl<'p, 'f> Probes<'p, 'f> {
         self.state.outputs
     }
 
+    /// What the function makes of its input.
+    pub(super) fn base(&self) -> &Tensor {
+        &self.state.base
+    }
+
+    /// The input, contiguous.
+    pub(super) fn input(&self) -> Result<Vec<Tensor>> {
+        Ok(self.state.mixes[0].base()?)
+    }
+
+    /// For every row and output position, one behind the other, its largest value.
+    pub(super) fn sizes(&self) -> Result<Vec<f64>> {
+        let base = &self.state.base;
+        Ok(differences(base, &base.zeros_like()?, self.along.output_dim)?)
+    }
+
     /// The output has one position for each of the input.
     pub(super) fn must_pair(&self) -> Result<()> {
         if self.inputs() == self.outputs() {

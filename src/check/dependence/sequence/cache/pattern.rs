@@ -1,5 +1,7 @@
 //! From a mismatch to what is wrong with the cache, by experiment.
 
+use std::panic::AssertUnwindSafe;
+
 use candle_core::Tensor;
 
 use super::{
@@ -338,7 +340,9 @@ fn offset_is_ignored(step: &mut Step<'_>, trial: &Trial, run: &Run) -> Result<bo
         let token = trial.tokens.narrow(1, t, 1)?.contiguous()?;
         // Offset 0 would start anew; with two tokens there is no other offset inside the sequence.
         let offset = if len == 2 { 2 * t } else { t.min(1) };
-        let Ok(output) = step(&token, offset) else { return Ok(false) };
+        // No honest caller asks for this: a step that counts what its cache holds may overflow on it.
+        let asked = std::panic::catch_unwind(AssertUnwindSafe(|| step(&token, offset)));
+        let Ok(Ok(output)) = asked else { return Ok(false) };
         if trial.answers(&output, t, 1)? != piece.answers {
             return Ok(false);
         }
