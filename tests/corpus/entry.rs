@@ -139,7 +139,8 @@ impl Assertion {
             Self::UnitsAlive => check::UnitsAlive::new().check(learner, batch).map(drop),
             Self::Property(property) => property.check(subject),
             Self::Healthy => {
-                let mut options = Healthy::new();
+                let allowed = subject.allowed.iter();
+                let mut options = allowed.fold(Healthy::new(), |o, cause| o.allow(*cause));
                 // It takes no target of the loss: a user leaves that check out of it.
                 if subject.loss_below.is_some() {
                     options = options.skip(["overfits_batch"]);

@@ -263,7 +263,7 @@ fn messages(seed: Seed, buggy: bool) -> Result<Subject> {
     };
     let x = seed.normal("x", (ROWS, 6), DType::F64, CPU)?;
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, (x, data::labels(4)?)))
+    Ok(Subject::new(learner, (x, data::labels(4)?)).allow(Cause::BatchMixed))
 }
 
 /// Places mixed by a linear layer, as in an MLP-Mixer.
