@@ -13,8 +13,9 @@ use crate::{
     verdict::number,
 };
 
-/// How many other inputs are tried before a function is said not to notice any.
-const OTHERS: u64 = 2;
+/// How many other inputs are tried before a function is said not to notice any: the class of a single row is the same for
+/// most of them.
+const OTHERS: u64 = 16;
 
 /// An error where the function gives the same for other inputs of the same kind, as far as the bounds tell. `what` names
 /// it.

@@ -6,7 +6,7 @@ use super::Probed;
 use crate::{
     Result, Seed,
     measure::{
-        noise::{epsilon, nudged},
+        noise::{epsilon, nudged, size},
         perturb::largest_difference,
         values::{is_floating, to_f64_vec},
     },
@@ -73,7 +73,7 @@ pub(crate) fn least_rounding(own: &Tensor) -> Result<f64> {
         DType::F64 | DType::F32 => 1024.0,
         _ => 32.0,
     };
-    Ok(units * epsilon * largest(to_f64_vec(own)?.into_iter()))
+    Ok(units * epsilon * size(&to_f64_vec(own)?))
 }
 
 /// The change when every float of the input moves by its last bit is the rounding of one step; a batch of another width
@@ -84,6 +84,7 @@ const ROUNDINGS: f64 = 64.0;
 pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
     let base = probed.base()?;
     let own = to_f64_vec(probed.own())?;
+    let size = size(&own);
     let mut most: f64 = 0.0;
     if base.iter().any(|member| is_floating(member.dtype())) {
         for seed in 0..2 {
@@ -91,13 +92,11 @@ pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
             let moved = moved.map(|(i, t)| nudged(t, Seed::new(seed), &format!("input {i}")));
             let output = probed.call(&moved.collect::<candle_core::Result<Vec<_>>>()?)?;
             let output = to_f64_vec(&output)?;
-            most = most.max(largest(own.iter().zip(&output).map(|(a, b)| a - b)));
+            // Masked logits are infinite, or of a size of their own.
+            let changes = own.iter().zip(&output).filter(|(a, _)| a.abs() <= size);
+            let changes = changes.map(|(a, b)| (a - b).abs()).filter(|change| change.is_finite());
+            most = changes.fold(most, f64::max);
         }
     }
     Ok(ROUNDINGS * most + least_rounding(probed.own())?)
-}
-
-/// Masked logits are infinite, and no measure of anything.
-fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(f64::abs).filter(|v| v.is_finite()).fold(0.0, f64::max)
 }

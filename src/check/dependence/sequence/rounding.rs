@@ -6,7 +6,7 @@ use super::grid::Grid;
 use crate::{
     Seed, Tolerance,
     check::function::Function,
-    measure::noise::{epsilon, nudged},
+    measure::noise::{epsilon, nudged, size},
 };
 
 /// Two ways to compute the same round differently: another number of rows or positions takes other kernels, which add in
@@ -153,15 +153,6 @@ fn coarsest(output: &Grid, dtype: DType, input: DType) -> f64 {
     }
 }
 
-/// The largest finite size, without values ten thousand times the median, which mask something.
-fn size(values: &[f64]) -> f64 {
-    let mut sizes: Vec<f64> =
-        values.iter().map(|v| v.abs()).filter(|v| v.is_finite() && *v > 0.0).collect();
-    sizes.sort_by(f64::total_cmp);
-    let Some(median) = sizes.get(sizes.len() / 2).copied() else { return 0.0 };
-    sizes.into_iter().rev().find(|v| *v <= 1e4 * median).unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -169,9 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_is_no_size_and_a_short_number_no_f32() -> Result<()> {
-        assert_eq!(size(&[1.0, -2.0, 0.0, -1e9, f64::NEG_INFINITY]), 2.0);
-        assert_eq!(size(&[]), 0.0);
+    fn a_short_number_is_no_f32() -> Result<()> {
         let x = Seed::new(1).normal("x", (8, 4), DType::F32, &Device::Cpu)?;
         let epsilon_of = |x: &Tensor| -> Result<f64> {
             Ok(Rounding::of(&Grid::of_rows(x)?, x.dtype(), DType::U32).epsilon)

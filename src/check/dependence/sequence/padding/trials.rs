@@ -161,6 +161,7 @@ impl<'t, 'f> Trial<'t, 'f> {
             failure
                 .fact("x", format!("{:?}, padded from {:?}", padded.dims(), x.dims()))
                 .fact("mask", format!("{:?} of {}", own.dims(), self.mask_dtype.as_str()))
+                .help("padding makes twice as many positions: where the model ends before that, give a shorter `x`")
         })
     }
 
@@ -292,6 +293,7 @@ impl<'t, 'f> Trial<'t, 'f> {
             Err(failure) => return Err(failure),
         };
         let real = self.real(&output, &mixed)?;
+        let side = if left { "left" } else { "right" };
         let mut alone = Vec::new();
         for (row, own) in lengths.iter().enumerate() {
             // All rows cut to this length: no padding, and as many rows.
@@ -299,9 +301,24 @@ impl<'t, 'f> Trial<'t, 'f> {
             let output = self.call_rows(x.clone(), &layout, &pad, None)?;
             alone.push(self.real(&output, &layout)?.swap_remove(row));
         }
-        let side = if left { "left" } else { "right" };
         let name = format!("rows of different lengths, padded on the {side}");
-        Ok(Some(judged(Question::Mixed, &mixed, name, (&real, &alone), &self.bound)))
+        let tried = judged(Question::Mixed, &mixed, name, (&real, &alone), &self.bound);
+        let Some(Apart { row, .. }) = tried.apart else { return Ok(Some(tried)) };
+        // With all rows of its length, it is no matter of other rows.
+        let own = lengths[row];
+        let layout = Layout { lengths: vec![own; rows], width: len, left };
+        let output = self.call_rows(x, &layout, &pad, None)?;
+        let real = self.real(&output, &layout)?.swap_remove(row);
+        let name = format!("rows of {own}, padded by {} on the {side}", len - own);
+        let both = (std::slice::from_ref(&real), &alone[row..=row]);
+        let mut by_length = judged(Question::Length, &layout, name, both, &self.bound);
+        match &mut by_length.apart {
+            Some(at) => {
+                at.row = row;
+                Ok(Some(by_length))
+            }
+            None => Ok(Some(tried)),
+        }
     }
 
     /// Whether a mask of ones gives the same, bit for bit.
@@ -309,8 +326,11 @@ impl<'t, 'f> Trial<'t, 'f> {
         let (rows, len) = (self.x.dim(0)?, self.x.dim(1)?);
         let layout = Layout { lengths: vec![len; rows], width: len + len.max(3), left };
         let ones = Tensor::ones((rows, layout.width), self.mask_dtype, self.x.device())?;
-        let own = self.call(&layout, &self.pad(), None)?;
-        let Ok(unmasked) = self.call(&layout, &self.pad(), Some(&ones)) else { return Ok(false) };
+        // Zeros times a mask are zeros: what is masked must be something.
+        let other = self.other.clone();
+        let pad = other.as_ref().map_or(self.pad(), Pad::Other);
+        let own = self.call(&layout, &pad, None)?;
+        let Ok(unmasked) = self.call(&layout, &pad, Some(&ones)) else { return Ok(false) };
         let (own, unmasked) = (self.real(&own, &layout)?, self.real(&unmasked, &layout)?);
         Ok(own == unmasked)
     }
