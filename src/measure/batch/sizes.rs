@@ -1,12 +1,10 @@
 //! The same rows in a batch of another size.
 
-use candle_core::{DType, Tensor};
-
 use super::Probed;
 use crate::{
     Result, Seed,
     measure::{
-        noise::{epsilon, nudged, size},
+        noise::{nudged, size},
         perturb::largest_difference,
         values::{is_floating, to_f64_vec},
     },
@@ -64,24 +62,8 @@ pub(crate) fn part(probed: &mut Probed<'_, '_>, part: Part) -> Result<Outcome> {
     Ok(worst)
 }
 
-/// How far the output of a row may be from itself in another batch by rounding alone, at the least: what a deep network
-/// that takes ids, which have no last bit to move, was seen to have. 1e-4 of the largest output in f32; half precision is
-/// its own noise, a few units in the last place.
-pub(crate) fn least_rounding(own: &Tensor) -> Result<f64> {
-    let Some(epsilon) = epsilon(own.dtype()) else { return Ok(0.0) };
-    let units = match own.dtype() {
-        DType::F64 | DType::F32 => 1024.0,
-        _ => 32.0,
-    };
-    Ok(units * epsilon * size(&to_f64_vec(own)?))
-}
-
-/// The change when every float of the input moves by its last bit is the rounding of one step; a batch of another width
-/// runs other kernels, which round every sum of the network otherwise. So many times the one allows for the other.
-const ROUNDINGS: f64 = 64.0;
-
-/// How far it may be on this function: measured by moving every float of the input by its last bit.
-pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
+/// The largest change of an output value when every float of the input moves by its last bit; masks left out.
+pub(crate) fn moved_by_last_bits(probed: &mut Probed<'_, '_>) -> Result<f64> {
     let base = probed.base()?;
     let own = to_f64_vec(probed.own())?;
     let size = size(&own);
@@ -98,5 +80,5 @@ pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
             most = changes.fold(most, f64::max);
         }
     }
-    Ok(ROUNDINGS * most + least_rounding(probed.own())?)
+    Ok(most)
 }

@@ -5,18 +5,9 @@ use candle_core::{DType, Result, Tensor};
 use super::grid::Grid;
 use crate::{
     Seed, Tolerance,
-    check::function::Function,
+    check::{function::Function, rounding::places},
     measure::noise::{epsilon, nudged, size},
 };
-
-/// Two ways to compute the same round differently: another number of rows or positions takes other kernels, which add in
-/// another order. So many last places of the largest output are left to that in f32 and f64: healthy decoders were 7
-/// apart.
-const LAST_PLACES: f64 = 64.0;
-
-/// In half precision a matrix product is summed in f32 and rounded once, so that both ways mostly end in the same place:
-/// healthy models were half a place apart.
-const LAST_PLACES_OF_HALF: f64 = 8.0;
 
 /// What was measured is a sample of the noise: one width of a batch, a few prefixes. Sixteen times that is its bound.
 const OF_MEASURED: f64 = 16.0;
@@ -90,11 +81,8 @@ impl Rounding {
     }
 
     pub(super) fn bound(&self) -> Bound {
-        let (places, of_measured) = match self.is_coarse() {
-            true => (LAST_PLACES_OF_HALF, OF_MEASURED_IN_HALF),
-            false => (LAST_PLACES, OF_MEASURED),
-        };
-        let relative = places * self.epsilon;
+        let of_measured = if self.is_coarse() { OF_MEASURED_IN_HALF } else { OF_MEASURED };
+        let relative = places(self.epsilon) * self.epsilon;
         Bound { relative, absolute: (relative * self.size).max(of_measured * self.noise) }
     }
 

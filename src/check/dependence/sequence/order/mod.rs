@@ -48,7 +48,7 @@ use crate::{
 /// - [`Vacuous`](crate::FailureKind::Vacuous): one position; rows that hold the same at every position; a function that
 ///   ignores its input.
 /// - [`NotRun`](crate::FailureKind::NotRun): an input without the dimension; a function that is not steady; half precision
-///   that hides what is asked.
+///   that hides what is asked; integers (a class, an argmax) that no order changes: most changes of the logits leave them.
 ///
 /// # Examples
 ///

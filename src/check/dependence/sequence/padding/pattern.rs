@@ -1,6 +1,9 @@
 //! From outputs that padding moved to what lets it.
 
-use super::trials::{Question, Trial, Tried};
+use super::{
+    trials::Trial,
+    tried::{Question, Tried},
+};
 use crate::{Cause, Finding, Result, verdict::number};
 
 /// What the padded inputs that differ have in common; nothing where the model takes the padding from its ids.

@@ -1,4 +1,4 @@
-//! The padded inputs that are tried, and what came of each.
+//! The padded inputs that are tried.
 
 use candle_core::{DType, Tensor};
 
@@ -10,56 +10,11 @@ use super::{
     PaddingInvariant, Side,
     mask::Padded,
     padded::{Layout, Pad},
+    tried::{EXACT, Question, Tried, judged},
 };
 use crate::{
-    Cause, Failure, Finding, Result,
-    check::function,
-    measure::values::same_bits,
-    verdict::{count, number},
+    Cause, Failure, Finding, Result, check::function, measure::values::same_bits, verdict::count,
 };
-
-/// What is asked of an input with padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Does the width matter?
-    Length,
-    /// Does it matter what stands in the padding?
-    Content,
-    /// Does it matter to a row alone?
-    OneRow,
-    /// Does the length of other rows matter?
-    Mixed,
-}
-
-/// One padded input.
-#[derive(Clone, Debug)]
-pub(super) struct Tried {
-    pub(super) question: Question,
-    pub(super) left: bool,
-    pub(super) name: String,
-    pub(super) difference: f64,
-    /// Where a real position differs by more than is allowed.
-    pub(super) apart: Option<Apart>,
-    /// How much of the first row's width is padding: `T / (T + P)`.
-    pub(super) share: f64,
-    /// The padded outputs, and those without padding.
-    pub(super) outputs: (Grid, Grid),
-}
-
-impl Tried {
-    pub(super) fn is_bad(&self) -> bool {
-        self.apart.is_some()
-    }
-
-    pub(super) fn line(&self) -> String {
-        match (&self.apart, self.difference) {
-            (Some(_), by) if by.is_nan() => "NaN at a real position".to_owned(),
-            (Some(_), by) => format!("differs by {}", number(by)),
-            (None, 0.0) => "equal".to_owned(),
-            (None, by) => format!("equal within {}", number(by)),
-        }
-    }
-}
 
 /// Rows tried one by one: a bug of single rows is in all of them.
 const ROWS_ALONE: usize = 4;
@@ -347,28 +302,4 @@ impl<'t, 'f> Trial<'t, 'f> {
     pub(super) fn takes_ids(&self) -> bool {
         !self.x.dtype().is_float()
     }
-}
-
-/// Content is judged by the bits: a masked value is multiplied by 0, or was never there.
-const EXACT: Bound = Bound { relative: 0.0, absolute: 0.0 };
-
-fn judged(
-    question: Question,
-    layout: &Layout,
-    name: String,
-    (was, expected): (&[Grid], &[Grid]),
-    bound: &Bound,
-) -> Tried {
-    let (mut difference, mut apart) = (0.0, None);
-    for (row, (was, expected)) in was.iter().zip(expected).enumerate() {
-        difference = worse(difference, was.distance(expected));
-        for at in 0..expected.positions().min(was.positions()) {
-            let found = Apart::in_cell((was, expected), (0, at, at), bound);
-            apart = apart.or(found.map(|found| Apart { row, ..found }));
-        }
-    }
-    let share = layout.lengths[0] as f64 / layout.width as f64;
-    let outputs = (was[0].clone(), expected[0].clone());
-    let left = layout.left;
-    Tried { question, left, name, difference, apart, share, outputs }
 }
