@@ -10,6 +10,7 @@ mod function;
 mod gradients;
 mod healthy;
 mod properties;
+mod rounding;
 mod tensors;
 mod training;
 

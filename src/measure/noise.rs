@@ -43,12 +43,38 @@ pub(crate) fn spread(a: &Tensor, b: &Tensor) -> Result<(f64, f64)> {
     Ok((difference, size))
 }
 
+/// A mask is a negative number of at least this size, ...
+const LEAST_MASK: f64 = 1e3;
+/// ... and so many times as large as anything that is none: -1e4 masks logits of up to 100.
+const MASKS_BY: f64 = 100.0;
+
+/// The largest finite size among values that mask nothing.
+///
+/// Logits are masked by adding -1e9, or by writing it: rounding at that size is none of what is to be compared. Infinite
+/// values have no size. Where all values are masks, it is theirs.
+pub(crate) fn size(values: &[f64]) -> f64 {
+    let mut sizes: Vec<f64> =
+        values.iter().copied().filter(|v| v.is_finite() && *v != 0.0).collect();
+    sizes.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+    let largest = sizes.first().map_or(0.0, |v| v.abs());
+    for pair in sizes.windows(2) {
+        if pair[0] > -LEAST_MASK {
+            break;
+        }
+        if pair[0].abs() >= MASKS_BY * pair[1].abs() {
+            return pair[1].abs();
+        }
+    }
+    largest
+}
+
 /// The rounding noise of a function at a point.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noise {
     /// The largest change of an output value under nudges of the input, of those beyond the value's own last place.
     pub(crate) moved: f64,
-    /// The median size of the output's finite values.
+    /// The median size of the output's values, without zeros, infinities and masks; where nothing could be nudged, the
+    /// largest of them, since what the function adds up inside is then not known.
     pub(crate) typical: f64,
     /// The last place of 1 in the coarsest format that took part; 0 for outputs of integers.
     pub(crate) epsilon: f64,
@@ -80,26 +106,30 @@ pub(crate) fn of_function(
 ) -> crate::Result<Noise> {
     let values = to_f64_vec(base)?;
     let own = epsilon(base.dtype()).map_or(0.0, |own| own.max(coarsest));
-    let mut sizes: Vec<f64> = values.iter().map(|v| v.abs()).filter(|v| v.is_finite()).collect();
+    let size = size(&values);
+    let mut sizes: Vec<f64> =
+        values.iter().map(|v| v.abs()).filter(|v| *v > 0.0 && *v <= size).collect();
     sizes.sort_by(f64::total_cmp);
-    let typical = sizes.get(sizes.len() / 2).copied().unwrap_or(0.0);
     let mut movable = Vec::with_capacity(x.len());
     for tensor in x {
         let whole = to_f64_vec(tensor)?.iter().all(|v| v.fract() == 0.0 || !v.is_finite());
         movable.push(epsilon(tensor.dtype()).filter(|_| !whole));
     }
     let nudged = movable.iter().any(Option::is_some);
+    let typical = match nudged {
+        true => sizes.get(sizes.len() / 2).copied().unwrap_or(0.0),
+        false => size,
+    };
     let mut noise = Noise { moved: 0.0, typical, epsilon: own, nudged };
     if !nudged {
         return Ok(noise);
     }
-    let size = sizes.last().copied().unwrap_or(0.0);
     let inner = if own > 0.0 { inner_format(f, x, &movable, base, own)? } else { None };
     noise.epsilon = inner.unwrap_or(own);
     let mut still = true;
     for at in 0..DRAWS {
         let members = nudged_members(x, &movable, noise.epsilon, at)?;
-        if let Some(change) = change(f, &members, base, &values, noise.epsilon)? {
+        if let Some(change) = change(f, &members, base, (&values, size), noise.epsilon)? {
             noise.moved = noise.moved.max(change);
             still = false;
         }
@@ -107,11 +137,15 @@ pub(crate) fn of_function(
     if inner.is_some() && noise.moved > size * DECISION {
         noise.moved = 0.0;
     }
+    if still {
+        // What does not move by its last places, either, is flat here (a decision, a constant, NaN), and in no coarser format.
+        noise.epsilon = own;
+    }
     let mut step = movable.iter().flatten().copied().fold(own, f64::max);
     while still && own > 0.0 && step < COARSEST {
         step = (step * COARSER).min(COARSEST);
         let mut at = |step: f64| -> crate::Result<Option<f64>> {
-            change(f, &nudged_members(x, &movable, step, 0)?, base, &values, own)
+            change(f, &nudged_members(x, &movable, step, 0)?, base, (&values, size), own)
         };
         if at(step)?.is_some() {
             // The first values that move are few; a step further all do.
@@ -166,12 +200,13 @@ fn nudged_members(
     x.iter().zip(movable).enumerate().map(nudge).collect()
 }
 
-/// The largest change of an output value beyond its own last place; `None` where no bit changes or the function fails.
+/// The largest change of an output value beyond its own last place, masks left out; `None` where no bit changes or the
+/// function fails.
 fn change(
     f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
     x: &[Tensor],
     base: &Tensor,
-    values: &[f64],
+    (values, size): (&[f64], f64),
     own: f64,
 ) -> crate::Result<Option<f64>> {
     let Ok(output) = f(x) else { return Ok(None) };
@@ -180,7 +215,8 @@ fn change(
     }
     let changes = to_f64_vec(&output)?.into_iter().zip(values).map(|(a, b)| {
         let change = (a - b).abs();
-        if change.is_finite() && change > own * b.abs() { change } else { 0.0 }
+        let counts = b.abs() <= size && change.is_finite() && change > own * b.abs();
+        if counts { change } else { 0.0 }
     });
     Ok(Some(changes.fold(0.0, f64::max)))
 }
@@ -208,6 +244,27 @@ mod tests {
             assert_eq!(Some(inside.epsilon), epsilon(format));
             assert!(inside.moved > 100.0 * plain.moved, "{inside:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn masks_have_no_size() {
+        assert_eq!(size(&[1.0, -2.0, 0.0, -1e9, -1e9, -1e9, -2e9, f64::NEG_INFINITY]), 2.0);
+        assert_eq!(size(&[30.0, -1e4, -10_010.0, f64::NAN]), 30.0);
+        // Values of many sizes are none, and neither is a large positive one.
+        assert_eq!(size(&[1e-9, 1.0, -12.0]), 12.0);
+        assert_eq!(size(&[1e6, 1.0]), 1e6);
+        assert_eq!(size(&[-1e9, -1e9]), 1e9);
+        assert_eq!(size(&[]), 0.0);
+    }
+
+    #[test]
+    fn what_is_flat_has_no_format_inside() -> crate::Result<()> {
+        let x = Seed::new(1).normal("x", (8, 64), DType::F32, &Device::Cpu)?;
+        let decided = noise(|x| x.ge(0.0)?.to_dtype(DType::F32), &x)?;
+        assert_eq!(Some(decided.epsilon), epsilon(DType::F32));
+        let nan = noise(|x| (x.abs()? + 1.0)?.neg()?.sqrt(), &x)?;
+        assert_eq!(Some(nan.epsilon), epsilon(DType::F32));
         Ok(())
     }
 

@@ -130,7 +130,7 @@ fn what_could_not_have_failed_is_no_pass() {
     assertion `equivalent` proves nothing here
     the first function does not depend on its input here: whatever is done to it, the output stays
 
-      confirmed  output-constant   2 other inputs of the same kind give the same output
+      confirmed  output-constant   16 other inputs of the same kind give the same output
       help       look for a softmax over a dimension of size 1, dead units, or an input that is never used; see
                  docs/causes.md#output-constant
     ");

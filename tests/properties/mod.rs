@@ -9,4 +9,5 @@ mod nonlinear;
 mod quiet;
 mod sensitive;
 mod symmetry;
+mod traps;
 mod zoo;

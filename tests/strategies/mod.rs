@@ -7,6 +7,7 @@ mod lines;
 mod proptests;
 mod refusals;
 mod shrinking;
+mod smallest;
 
 use candling::{prelude::*, strategies::Drawn};
 use proptest::{

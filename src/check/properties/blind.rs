@@ -9,12 +9,13 @@ use crate::{
         function::{Function, alternatives},
         tensors::difference,
     },
-    measure::compare,
+    measure::{compare, values::is_floating},
     verdict::number,
 };
 
-/// How many other inputs are tried before a function is said not to notice any.
-const OTHERS: u64 = 2;
+/// How many other inputs are tried before a function is said not to notice any: the class of a single row is the same for
+/// most of them.
+const OTHERS: u64 = 16;
 
 /// An error where the function gives the same for other inputs of the same kind, as far as the bounds tell. `what` names
 /// it.
@@ -62,8 +63,12 @@ pub(super) fn refuse_blind(
         .help(help));
     }
     let evidence = format!("{OTHERS} other inputs of the same kind give the same output");
-    Err(Failure::vacuous(format!(
+    let failure = Failure::vacuous(format!(
         "{what} does not depend on its input here: whatever is done to it, the output stays"
     ))
-    .finding(Finding::confirmed(Cause::OutputConstant, evidence)))
+    .finding(Finding::confirmed(Cause::OutputConstant, evidence));
+    Err(match is_floating(base.dtype()) {
+        true => failure,
+        false => failure.help("return the logits in place of their argmax, or give more rows"),
+    })
 }

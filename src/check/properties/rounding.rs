@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use crate::{
     Result, Tolerance,
-    check::function::Function,
+    check::{function::Function, rounding::places},
     measure::{
         compare::Bounds,
         noise::{self, Noise, epsilon},
@@ -16,13 +16,6 @@ use crate::{
 /// One unit in the last place of the input stands for one rounding. A network rounds at each of its operations; independent
 /// roundings add as a random walk, and 64 of them in a row reach 8 times one.
 const ROUNDINGS: f64 = 8.0;
-
-/// Where no input has a last place (token ids, masks), what the depth of the network makes of a rounding is not measured.
-/// A random walk of 4096 roundings reaches 64 times one, about the 1e-5 that `torch.testing.assert_close` allows at size 1.
-const UNMEASURED: f64 = 64.0;
-
-/// But no more than this share of the output's size: for bf16 that is 16 times one rounding, a walk of 256.
-const UNMEASURED_SHARE: f64 = 1.0 / 8.0;
 
 /// How far two values may be apart, and why.
 #[derive(Clone, Debug)]
@@ -61,7 +54,8 @@ impl Allowed {
         let epsilon = sides.iter().map(|noise| noise.epsilon).fold(0.0, f64::max);
         let least = match sides.iter().all(|noise| noise.nudged) {
             true => ROUNDINGS,
-            false => UNMEASURED.min(UNMEASURED_SHARE / epsilon).max(ROUNDINGS),
+            // Where no input has a last place (token ids, masks), what the network makes of a rounding is not measured.
+            false => places(epsilon).max(ROUNDINGS),
         };
         // A sum that candle does in a coarse format may lose that much, and is no rounding any more: it is a bug to see.
         let most = UNMEASURED_SHARE / epsilon;

@@ -1,12 +1,10 @@
 //! The same rows in a batch of another size.
 
-use candle_core::{DType, Tensor};
-
 use super::Probed;
 use crate::{
     Result, Seed,
     measure::{
-        noise::{epsilon, nudged},
+        noise::{nudged, size},
         perturb::largest_difference,
         values::{is_floating, to_f64_vec},
     },
@@ -64,26 +62,11 @@ pub(crate) fn part(probed: &mut Probed<'_, '_>, part: Part) -> Result<Outcome> {
     Ok(worst)
 }
 
-/// How far the output of a row may be from itself in another batch by rounding alone, at the least: what a deep network
-/// that takes ids, which have no last bit to move, was seen to have. 1e-4 of the largest output in f32; half precision is
-/// its own noise, a few units in the last place.
-pub(crate) fn least_rounding(own: &Tensor) -> Result<f64> {
-    let Some(epsilon) = epsilon(own.dtype()) else { return Ok(0.0) };
-    let units = match own.dtype() {
-        DType::F64 | DType::F32 => 1024.0,
-        _ => 32.0,
-    };
-    Ok(units * epsilon * largest(to_f64_vec(own)?.into_iter()))
-}
-
-/// The change when every float of the input moves by its last bit is the rounding of one step; a batch of another width
-/// runs other kernels, which round every sum of the network otherwise. So many times the one allows for the other.
-const ROUNDINGS: f64 = 64.0;
-
-/// How far it may be on this function: measured by moving every float of the input by its last bit.
-pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
+/// The largest change of an output value when every float of the input moves by its last bit; masks left out.
+pub(crate) fn moved_by_last_bits(probed: &mut Probed<'_, '_>) -> Result<f64> {
     let base = probed.base()?;
     let own = to_f64_vec(probed.own())?;
+    let size = size(&own);
     let mut most: f64 = 0.0;
     if base.iter().any(|member| is_floating(member.dtype())) {
         for seed in 0..2 {
@@ -91,13 +74,11 @@ pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
             let moved = moved.map(|(i, t)| nudged(t, Seed::new(seed), &format!("input {i}")));
             let output = probed.call(&moved.collect::<candle_core::Result<Vec<_>>>()?)?;
             let output = to_f64_vec(&output)?;
-            most = most.max(largest(own.iter().zip(&output).map(|(a, b)| a - b)));
+            // Masked logits are infinite, or of a size of their own.
+            let changes = own.iter().zip(&output).filter(|(a, _)| a.abs() <= size);
+            let changes = changes.map(|(a, b)| (a - b).abs()).filter(|change| change.is_finite());
+            most = changes.fold(most, f64::max);
         }
     }
-    Ok(ROUNDINGS * most + least_rounding(probed.own())?)
-}
-
-/// Masked logits are infinite, and no measure of anything.
-fn largest(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(f64::abs).filter(|v| v.is_finite()).fold(0.0, f64::max)
+    Ok(most)
 }

@@ -155,11 +155,11 @@ fn a_row_masked_everywhere_is_named() -> candling::Result<()> {
     assertion `padding_invariant` failed
     padded by 1 on the left, a real position is NaN: row 0, position 0, output 2
 
-      tried              padded by 1 on the left                         NaN at a real position
-                         padded by 4 on the left                         NaN at a real position
-                         with other content on the left                  equal
-                         a row alone, padded by 4 on the left            NaN at a real position
-                         rows of different lengths, padded on the left   NaN at a real position
+      tried              padded by 1 on the left                NaN at a real position
+                         padded by 4 on the left                NaN at a real position
+                         with other content on the left         equal
+                         a row alone, padded by 4 on the left   NaN at a real position
+                         rows of 3, padded by 1 on the left     NaN at a real position
       rounding explains  5.71e-5
       mask               1 for real, 0 for padding, of f32
 
@@ -214,11 +214,11 @@ fn the_texts_read_well() -> candling::Result<()> {
     assertion `padding_invariant` failed
     padded by 1 on the right, row 0, position 0, output 0 is -1.3 instead of -0.729
 
-      tried              padded by 1 on the right                         differs by 1.16
-                         padded by 7 on the right                         differs by 2.13
-                         with other content on the right                  differs by 3.96
-                         a row alone, padded by 7 on the right            differs by 2.13
-                         rows of different lengths, padded on the right   differs by 2.57
+      tried              padded by 1 on the right                differs by 1.16
+                         padded by 7 on the right                differs by 2.13
+                         with other content on the right         differs by 3.96
+                         a row alone, padded by 7 on the right   differs by 2.13
+                         rows of 5, padded by 2 on the right     differs by 2.57
       rounding explains  2.53e-5
       mask               1 for real, 0 for padding, of f32
 
@@ -265,16 +265,16 @@ fn the_texts_read_well() -> candling::Result<()> {
     assertion `padding_invariant` failed
     padded by 1 on the right, row 0, output 0 is -0.967 instead of -1.11
 
-      tried              padded by 1 on the right                         differs by 0.219
-                         padded by 7 on the right                         differs by 0.875
-                         with other content on the right                  equal
-                         a row alone, padded by 7 on the right            differs by 0.553
-                         rows of different lengths, padded on the right   differs by 0.25
+      tried              padded by 1 on the right                differs by 0.219
+                         padded by 7 on the right                differs by 0.875
+                         with other content on the right         equal
+                         a row alone, padded by 7 on the right   differs by 0.553
+                         rows of 5, padded by 2 on the right     differs by 0.229
       rounding explains  1.34e-5
       mask               1 for real, 0 for padding, of f32
 
-      confirmed  padding-leak   row 0, output 0: padded by 7 on the right, the output is 0.5 times what it is
-                                without: the mean counts the padding
+      confirmed  padding-leak   row 0, output 0: rows of 5, padded by 2 on the right, the output is 0.714 times
+                                what it is without: the mean counts the padding
       help       divide the sum by the number of real positions: `mask.sum_keepdim(1)`, not by `time`; see
                  docs/causes.md#padding-leak
     ");
@@ -282,11 +282,11 @@ fn the_texts_read_well() -> candling::Result<()> {
     assertion `padding_invariant` failed
     padded by 1 on the right, row 0, position 0, output 0 is -0.729, 7.03e-5 away
 
-      tried              padded by 1 on the right                         differs by 0.000245
-                         padded by 7 on the right                         differs by 0.00144
-                         with other content on the right                  differs by 0.0597
-                         a row alone, padded by 7 on the right            differs by 0.00144
-                         rows of different lengths, padded on the right   differs by 0.000517
+      tried              padded by 1 on the right                differs by 0.000245
+                         padded by 7 on the right                differs by 0.00144
+                         with other content on the right         differs by 0.0597
+                         a row alone, padded by 7 on the right   differs by 0.00144
+                         rows of 5, padded by 2 on the right     differs by 0.000517
       rounding explains  2.53e-5
       mask               1 for real, 0 for padding, of f32
 
@@ -308,7 +308,7 @@ fn the_texts_read_well() -> candling::Result<()> {
                          padded by 7 on the left                          differs by 2.62
                          with other content on the left                   equal
                          a row alone, padded by 7 on the left             differs by 2.53
-                         rows of different lengths, padded on the left    differs by 1.07
+                         rows of 5, padded by 2 on the left               differs by 1.07
       rounding explains  1.96e-5
       mask               1 for real, 0 for padding, of f32
 

@@ -1,10 +1,20 @@
 //! The same rows in batches of other sizes.
 
+use candle_core::{DType, Tensor};
+
 use crate::{
     Cause, Finding, Result,
-    measure::batch::{Outcome, Part, Probed, least_rounding, part, rounding},
+    measure::{
+        batch::{Outcome, Part, Probed, moved_by_last_bits, part},
+        noise::{epsilon, size},
+        values::to_f64_vec,
+    },
     verdict::number,
 };
+
+/// The change when every float of the input moves by its last bit is the rounding of one step; a batch of another width
+/// runs other kernels, which round every sum of the network otherwise. So many times the one allows for the other.
+const ROUNDINGS: f64 = 64.0;
 
 /// What other batch sizes showed.
 pub(super) struct OtherSizes {
@@ -62,7 +72,7 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
                 }
                 let limit = match allowed {
                     Some(limit) => limit,
-                    None => *allowed.insert(rounding(probed)?),
+                    None => *allowed.insert(ROUNDINGS * moved_by_last_bits(probed)? + least),
                 };
                 if difference <= limit {
                     seen.same.push(at.rows);
@@ -91,4 +101,16 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
     seen.same.dedup();
     seen.same.retain(|rows| !failed.contains(rows));
     Ok(seen)
+}
+
+/// How far the output of a row may be from itself in another batch by rounding alone, at the least: what a deep network
+/// that takes ids, which have no last bit to move, was seen to have. 1e-4 of the largest output in f32; half precision is
+/// its own noise, a few units in the last place.
+fn least_rounding(own: &Tensor) -> Result<f64> {
+    let Some(epsilon) = epsilon(own.dtype()) else { return Ok(0.0) };
+    let units = match own.dtype() {
+        DType::F64 | DType::F32 => 1024.0,
+        _ => 32.0,
+    };
+    Ok(units * epsilon * size(&to_f64_vec(own)?))
 }

@@ -5,18 +5,9 @@ use candle_core::{DType, Result, Tensor};
 use super::grid::Grid;
 use crate::{
     Seed, Tolerance,
-    check::function::Function,
-    measure::noise::{epsilon, nudged},
+    check::{function::Function, rounding::places},
+    measure::noise::{epsilon, nudged, size},
 };
-
-/// Two ways to compute the same round differently: another number of rows or positions takes other kernels, which add in
-/// another order. So many last places of the largest output are left to that in f32 and f64: healthy decoders were 7
-/// apart.
-const LAST_PLACES: f64 = 64.0;
-
-/// In half precision a matrix product is summed in f32 and rounded once, so that both ways mostly end in the same place:
-/// healthy models were half a place apart.
-const LAST_PLACES_OF_HALF: f64 = 8.0;
 
 /// What was measured is a sample of the noise: one width of a batch, a few prefixes. Sixteen times that is its bound.
 const OF_MEASURED: f64 = 16.0;
@@ -90,11 +81,8 @@ impl Rounding {
     }
 
     pub(super) fn bound(&self) -> Bound {
-        let (places, of_measured) = match self.is_coarse() {
-            true => (LAST_PLACES_OF_HALF, OF_MEASURED_IN_HALF),
-            false => (LAST_PLACES, OF_MEASURED),
-        };
-        let relative = places * self.epsilon;
+        let of_measured = if self.is_coarse() { OF_MEASURED_IN_HALF } else { OF_MEASURED };
+        let relative = places(self.epsilon) * self.epsilon;
         Bound { relative, absolute: (relative * self.size).max(of_measured * self.noise) }
     }
 
@@ -153,15 +141,6 @@ fn coarsest(output: &Grid, dtype: DType, input: DType) -> f64 {
     }
 }
 
-/// The largest finite size, without values ten thousand times the median, which mask something.
-fn size(values: &[f64]) -> f64 {
-    let mut sizes: Vec<f64> =
-        values.iter().map(|v| v.abs()).filter(|v| v.is_finite() && *v > 0.0).collect();
-    sizes.sort_by(f64::total_cmp);
-    let Some(median) = sizes.get(sizes.len() / 2).copied() else { return 0.0 };
-    sizes.into_iter().rev().find(|v| *v <= 1e4 * median).unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -169,9 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_is_no_size_and_a_short_number_no_f32() -> Result<()> {
-        assert_eq!(size(&[1.0, -2.0, 0.0, -1e9, f64::NEG_INFINITY]), 2.0);
-        assert_eq!(size(&[]), 0.0);
+    fn a_short_number_is_no_f32() -> Result<()> {
         let x = Seed::new(1).normal("x", (8, 4), DType::F32, &Device::Cpu)?;
         let epsilon_of = |x: &Tensor| -> Result<f64> {
             Ok(Rounding::of(&Grid::of_rows(x)?, x.dtype(), DType::U32).epsilon)

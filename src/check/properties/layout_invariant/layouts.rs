@@ -10,7 +10,7 @@ use crate::{
     check::function::{self, Function, steady},
     measure::{
         compare::{self, Bounds, Mismatches},
-        noise::{epsilon, nudged, spread},
+        noise::{epsilon, nudged, size},
         values::{is_floating, same_bits, to_f64_vec},
         views::{View, repeated},
     },
@@ -24,6 +24,8 @@ const ROUNDINGS: f64 = 32.0;
 const DRAWS: usize = 4;
 /// Of integers that follow from a comparison, such as an argmax, a few may be ties that rounding decides.
 const TIES: f64 = 0.01;
+/// How many other inputs are tried before a function is said to ignore its input.
+const OTHERS: usize = 16;
 /// In half precision a large part of a value may be rounding, but hardly more than this.
 const COARSEST: f64 = 0.125;
 
@@ -115,15 +117,18 @@ impl<'l, 'f> Layouts<'l, 'f> {
         let around = match others(&base, seed)? {
             None => base.clone(),
             Some(around) => {
-                // Any of the three will do: an argmax may be the same for two of them.
+                // Any of them will do: an argmax of a single row may be the same for many.
                 let mut notices = false;
-                for seed in [seed, seed.split("second"), seed.split("third")] {
+                for at in 0..OTHERS {
+                    let seed = if at == 0 { seed } else { seed.split(&format!("other {at}")) };
                     let Some(other) = others(&base, seed)? else { break };
-                    notices = notices
-                        || match detached(&other) {
-                            Ok(output) => !same_bits(&expected, &output)?,
-                            Err(_) => true,
-                        };
+                    notices = match detached(&other) {
+                        Ok(output) => !same_bits(&expected, &output)?,
+                        Err(_) => true,
+                    };
+                    if notices {
+                        break;
+                    }
                 }
                 if !notices {
                     return Err(ignores(&expected));
@@ -243,6 +248,9 @@ fn others(x: &[Tensor], seed: Seed) -> Result<Option<Vec<Tensor>>> {
 /// What rounding may make of the output: an amount, or of integers a number.
 fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> Result<f64> {
     let floating = is_floating(expected.dtype());
+    let values = to_f64_vec(expected)?;
+    // A masked logit, infinite or of -1e9, is equal or it is not; the others have a size.
+    let size = size(&values);
     let mut noise: f64 = 0.0;
     for draw in 0..DRAWS {
         let seed = seed.split(&format!("noise {draw}"));
@@ -252,7 +260,11 @@ fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> R
             continue;
         }
         noise = noise.max(match floating {
-            true => spread(expected, &moved)?.0,
+            true => {
+                let moved = to_f64_vec(&moved)?;
+                let unmasked = values.iter().zip(&moved).filter(|(own, _)| own.abs() <= size);
+                unmasked.map(|(own, moved)| (own - moved).abs()).fold(0.0, f64::max)
+            }
             false => {
                 let exact = Bounds { relative: 0.0, absolute: 0.0 };
                 let compared = compare::compare(&moved, expected, exact)?;
@@ -263,9 +275,6 @@ fn bound(f: &mut Function<'_>, x: &[Tensor], expected: &Tensor, seed: Seed) -> R
     let Some(epsilon) = epsilon(expected.dtype()) else {
         return Ok((ROUNDINGS * noise).max(TIES * expected.elem_count() as f64));
     };
-    // A single value without end (a masked logit) is equal or it is not; the finite ones have a size.
-    let size = to_f64_vec(expected)?;
-    let size = size.into_iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
     // A sum of n numbers in another order moves by up to sqrt(n) roundings.
     let terms = x.iter().map(|t| t.elem_count() / t.dims()[0]).max().unwrap_or(1).max(1);
     let sums = (ROUNDINGS * epsilon * (terms as f64).sqrt()).min(COARSEST);

@@ -34,7 +34,7 @@ use crate::{
 ///
 /// - 32 times what moving the input by one unit in its last place does to this output (a network rounds at each of its
 ///   operations, and 64 roundings in a row reach 8 times one; the rest is for what four draws miss), and
-/// - 32 roundings of the output's largest value, times the square root of the number of values in a row of the input: what
+/// - 32 roundings of the output's largest value (masked logits, of -1e9 or so, are none), times the square root of the number of values in a row of the input: what
 ///   adding that many numbers in another order may do. At most an eighth of that value, for half precision.
 ///
 /// A view that is read wrongly gives other numbers altogether. Where the output is integers (an `argmax`), more than one in

@@ -7,7 +7,7 @@ use crate::{
     check::function::Function,
     measure::{
         affine::{Distance, Line, bends},
-        noise::{epsilon, nudged},
+        noise::{epsilon, nudged, size},
         perturb::alternative,
         values::{multi_index, to_f64_vec},
     },
@@ -25,6 +25,9 @@ const ROUNDINGS: f64 = 8.0;
 const ROUNDINGS_OF_HALF: f64 = 4.0;
 /// A combination says something where a deviation of this share of the output's spread would be beyond rounding.
 const VISIBLE: f64 = 0.05;
+
+/// A mask of -1e4 in bf16 is off by half a percent, and so is one that logits are added to.
+const MASK_MOVES: f64 = 0.01;
 
 /// What all combinations came to.
 pub(super) struct Bending {
@@ -80,6 +83,7 @@ pub(super) fn measure(
 ) -> Result<Bending> {
     let start = line.start();
     let values = to_f64_vec(at_x)?;
+    let unmasked = size(&values);
     let features = at_x.dims().last().copied().unwrap_or(1);
     let terms = x.iter().map(|t| t.elem_count() / t.dims()[0]).max().unwrap_or(1);
     let (roundings, relative) = rounding(at_x.dtype(), x, terms);
@@ -99,7 +103,7 @@ pub(super) fn measure(
     };
     let (mut bent, mut moved) = (vec![false; features], vec![false; features]);
     for (i, (distance, y)) in points(line, x, seed)?.into_iter().enumerate() {
-        let Some(at_y) = finite(f, &y, at_x)? else {
+        let Some(at_y) = finite(f, &y, at_x, &values)? else {
             found.left_out += PARTS.len();
             continue;
         };
@@ -107,7 +111,7 @@ pub(super) fn measure(
         let noise_at_y = noise(f, &y, &at_y, seed)?.unwrap_or(0.0);
         for a in PARTS {
             let z = line.combined(a, &y)?;
-            let Some(at_z) = finite(f, &z, at_x)? else {
+            let Some(at_z) = finite(f, &z, at_x, &values)? else {
                 found.left_out += 1;
                 continue;
             };
@@ -115,17 +119,29 @@ pub(super) fn measure(
             found.furthest = found.furthest.max(distance * (1.0 - a).abs().max(1.0));
             let noise_at_z = noise(f, &z, &at_z, seed)?.unwrap_or(0.0);
             let noise = noise_at_z + a.abs() * noise_at_x + (1.0 - a).abs() * noise_at_y;
-            let size = largest(&at_z)
-                .max(a.abs() * largest(&values))
-                .max((1.0 - a).abs() * largest(&at_y));
+            // What is masked everywhere moves nowhere.
+            let is_mask = |at: usize| {
+                let stays =
+                    |other: f64| (other - values[at]).abs() <= MASK_MOVES * values[at].abs();
+                !values[at].is_finite()
+                    || (values[at].abs() > unmasked && stays(at_y[at]) && stays(at_z[at]))
+            };
+            let counted = |of: Vec<f64>| -> Vec<f64> {
+                let all = of.into_iter().enumerate();
+                all.map(|(at, value)| if is_mask(at) { 0.0 } else { value }).collect()
+            };
+            let [own, other, between] = [&values, &at_y, &at_z].map(|of| counted(of.clone()));
+            let size = largest(&between)
+                .max(a.abs() * largest(&own))
+                .max((1.0 - a).abs() * largest(&other));
             let rounding = (roundings * noise).max(relative * size);
             // The spread over all three points: how much there is to bend.
             let apart = |p: &[f64], q: &[f64]| {
                 p.iter().zip(q).map(|(p, q)| (p - q).abs()).collect::<Vec<_>>()
             };
-            let (along, beyond) = (apart(&values, &at_y), apart(&values, &at_z));
+            let (along, beyond) = (apart(&own, &other), apart(&own, &between));
             let spread = largest(&along).max(largest(&beyond));
-            let bend = bends(&values, &at_y, &at_z, a);
+            let bend = bends(&own, &other, &between, a);
             for (at, bend) in bend.iter().enumerate() {
                 bent[at % features] |= bend.abs() > rounding;
                 moved[at % features] |= along[at].max(beyond[at]) > rounding / VISIBLE;
@@ -205,22 +221,32 @@ fn rounding(output: DType, x: &[Tensor], terms: usize) -> (f64, f64) {
     }
 }
 
-/// The outputs at a point, where there are some as at `x` and all are finite.
-fn finite(f: &mut Function<'_>, point: &[Tensor], at_x: &Tensor) -> Result<Option<Vec<f64>>> {
+/// The outputs at a point, where there are some as at `x`, and infinite ones are what they are there: masked.
+fn finite(
+    f: &mut Function<'_>,
+    point: &[Tensor],
+    at_x: &Tensor,
+    own: &[f64],
+) -> Result<Option<Vec<f64>>> {
     let Ok(output) = f(point) else { return Ok(None) };
     if output.dims() != at_x.dims() {
         return Ok(None);
     }
     let values = to_f64_vec(&output)?;
-    Ok(values.iter().all(|v| v.is_finite()).then_some(values))
+    let as_at_x = |(here, there): (&f64, &f64)| match there.is_finite() {
+        true => here.is_finite(),
+        false => here == there,
+    };
+    Ok(values.iter().zip(own).all(as_at_x).then_some(values))
 }
 
 /// How much the outputs at a point change when it moves by one unit in its last place.
 fn noise(f: &mut Function<'_>, point: &[Tensor], own: &[f64], seed: Seed) -> Result<Option<f64>> {
     let moved = point.iter().enumerate().map(|(i, t)| nudged(t, seed, &format!("input {i}")));
     let Ok(output) = f(&moved.collect::<candle_core::Result<Vec<_>>>()?) else { return Ok(None) };
-    let moved = to_f64_vec(&output)?;
-    let change = own.iter().zip(&moved).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let (moved, unmasked) = (to_f64_vec(&output)?, size(own));
+    let pairs = own.iter().zip(&moved).filter(|(own, _)| own.abs() <= unmasked);
+    let change = pairs.map(|(own, moved)| (own - moved).abs()).fold(0.0, f64::max);
     Ok((moved.len() == own.len() && change.is_finite()).then_some(change))
 }
 

@@ -29,6 +29,8 @@ use crate::{
 /// that is not straight by more than rounding is enough to pass. A function that bends in all its outputs is called about a
 /// dozen times, one that is straight about seventy times.
 ///
+/// Outputs that are masked at every point, by minus infinity or a number such as -1e9, are left out.
+///
 /// All members of floats are combined together. Integers stay as they are, and so does a member of two values beside others
 /// (a mask), or one with infinite values.
 ///

@@ -38,7 +38,7 @@ use crate::{
 ///
 /// Two ways to compute the same round differently. What is allowed is sixteen times (in half precision four times) the noise measured on this model
 /// (prefixes instead of the whole, twice the rows, floats moved in their last place), and 64 units in the last place of the
-/// largest output (8 in half precision): healthy decoders in f32 were 7 apart, and a chunk with a wrong mask 2.9 to 5.4 in
+/// largest output (at most an eighth of it: 16 units in bf16): healthy decoders in f32 were 7 apart, and a chunk with a wrong mask 2.9 to 5.4 in
 /// value. [`tolerance`](Self::tolerance) sets other bounds.
 ///
 /// What differs is looked into: which earlier tokens a step sees, whether it notices its offset, whether a chunk sees its

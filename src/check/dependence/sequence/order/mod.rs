@@ -48,7 +48,7 @@ use crate::{
 /// - [`Vacuous`](crate::FailureKind::Vacuous): one position; rows that hold the same at every position; a function that
 ///   ignores its input.
 /// - [`NotRun`](crate::FailureKind::NotRun): an input without the dimension; a function that is not steady; half precision
-///   that hides what is asked.
+///   that hides what is asked; integers (a class, an argmax) that no order changes: most changes of the logits leave them.
 ///
 /// # Examples
 ///
@@ -201,6 +201,8 @@ impl PositionSensitive {
         }
         // In half precision a small change may be the exchange or rounding: only none at all is judged.
         let coarse = trial.rounding.is_coarse();
+        // A class may stay the class.
+        let per_position = per_position && !trial.is_decided();
         let exchanged = |seen: &&Noticed| {
             matches!(seen.order, Order::Exchanged(..)) && (!coarse || seen.change == 0.0)
         };
@@ -219,6 +221,13 @@ impl PositionSensitive {
     ) -> Result<PositionSensitiveReport> {
         if self.allowed.contains(&Cause::PositionIgnored) {
             return Ok(report(trial, seen));
+        }
+        if trial.is_decided() {
+            return Err(Failure::not_run(format!(
+                "the function returned a tensor of dtype {}: a decision that no other order changes tells nothing of the order",
+                trial.own.dtype().as_str(),
+            ))
+            .help("return the logits, in place of their argmax"));
         }
         // In half precision the bound is as large as an encoding of small values.
         if trial.rounding.is_coarse() && self.tolerance.is_none() && most > 0.0 {

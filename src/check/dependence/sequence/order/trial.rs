@@ -6,7 +6,7 @@ use super::super::rounding::{Bound, Rounding};
 use crate::{
     Failure, Result,
     check::function::Function,
-    measure::values::{same_bits, to_f64_vec},
+    measure::values::{is_floating, same_bits, to_f64_vec},
 };
 
 /// Exchanges at so many distances are tried, evenly spread over longer inputs.
@@ -65,6 +65,11 @@ pub(super) struct Trial<'t, 'f> {
 }
 
 impl Trial<'_, '_> {
+    /// Integers are what is left of scores: most changes of those leave them.
+    pub(super) fn is_decided(&self) -> bool {
+        !is_floating(self.own.dtype())
+    }
+
     /// Whether the output has the positions, and not as many of something else: it shrinks with the input. A function that
     /// takes no shorter input leaves it at the size.
     pub(super) fn find_positions(&mut self) -> Result<()> {

@@ -4,15 +4,13 @@ mod mask;
 mod padded;
 mod pattern;
 mod trials;
+mod tried;
 
 use std::panic::Location;
 
 use candle_core::{DType, Tensor};
 
-use self::{
-    mask::Padded,
-    trials::{Trial, Tried},
-};
+use self::{mask::Padded, trials::Trial, tried::Tried};
 use crate::{
     Cause, Failure, Finding, Result, Seed, Tolerance,
     check::{

@@ -1,6 +1,9 @@
 //! From outputs that padding moved to what lets it.
 
-use super::trials::{Question, Trial, Tried};
+use super::{
+    trials::Trial,
+    tried::{Question, Tried},
+};
 use crate::{Cause, Finding, Result, verdict::number};
 
 /// What the padded inputs that differ have in common; nothing where the model takes the padding from its ids.
@@ -88,7 +91,9 @@ fn explained(tried: &[Tried], bad: &[&Tried], ignored: bool) -> (String, Option<
         return (
             "what the padding holds does not matter, and how much there is does: something counts it, or positions shift"
                 .to_owned(),
-            Some("look for a mean or a norm over time that divides by its length"),
+            Some(
+                "look for a mean or a norm over time that divides by its length, and for a maximum that sees masked zeros",
+            ),
         );
     }
     let content = bad.iter().filter(|t| t.question == Question::Content).map(|t| t.difference);

@@ -1,4 +1,4 @@
-//! The padded inputs that are tried, and what came of each.
+//! The padded inputs that are tried.
 
 use candle_core::{DType, Tensor};
 
@@ -10,56 +10,11 @@ use super::{
     PaddingInvariant, Side,
     mask::Padded,
     padded::{Layout, Pad},
+    tried::{EXACT, Question, Tried, judged},
 };
 use crate::{
-    Cause, Failure, Finding, Result,
-    check::function,
-    measure::values::same_bits,
-    verdict::{count, number},
+    Cause, Failure, Finding, Result, check::function, measure::values::same_bits, verdict::count,
 };
-
-/// What is asked of an input with padding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Does the width matter?
-    Length,
-    /// Does it matter what stands in the padding?
-    Content,
-    /// Does it matter to a row alone?
-    OneRow,
-    /// Does the length of other rows matter?
-    Mixed,
-}
-
-/// One padded input.
-#[derive(Clone, Debug)]
-pub(super) struct Tried {
-    pub(super) question: Question,
-    pub(super) left: bool,
-    pub(super) name: String,
-    pub(super) difference: f64,
-    /// Where a real position differs by more than is allowed.
-    pub(super) apart: Option<Apart>,
-    /// How much of the first row's width is padding: `T / (T + P)`.
-    pub(super) share: f64,
-    /// The padded outputs, and those without padding.
-    pub(super) outputs: (Grid, Grid),
-}
-
-impl Tried {
-    pub(super) fn is_bad(&self) -> bool {
-        self.apart.is_some()
-    }
-
-    pub(super) fn line(&self) -> String {
-        match (&self.apart, self.difference) {
-            (Some(_), by) if by.is_nan() => "NaN at a real position".to_owned(),
-            (Some(_), by) => format!("differs by {}", number(by)),
-            (None, 0.0) => "equal".to_owned(),
-            (None, by) => format!("equal within {}", number(by)),
-        }
-    }
-}
 
 /// Rows tried one by one: a bug of single rows is in all of them.
 const ROWS_ALONE: usize = 4;
@@ -161,6 +116,7 @@ impl<'t, 'f> Trial<'t, 'f> {
             failure
                 .fact("x", format!("{:?}, padded from {:?}", padded.dims(), x.dims()))
                 .fact("mask", format!("{:?} of {}", own.dims(), self.mask_dtype.as_str()))
+                .help("padding makes twice as many positions: where the model ends before that, give a shorter `x`")
         })
     }
 
@@ -292,6 +248,7 @@ impl<'t, 'f> Trial<'t, 'f> {
             Err(failure) => return Err(failure),
         };
         let real = self.real(&output, &mixed)?;
+        let side = if left { "left" } else { "right" };
         let mut alone = Vec::new();
         for (row, own) in lengths.iter().enumerate() {
             // All rows cut to this length: no padding, and as many rows.
@@ -299,9 +256,24 @@ impl<'t, 'f> Trial<'t, 'f> {
             let output = self.call_rows(x.clone(), &layout, &pad, None)?;
             alone.push(self.real(&output, &layout)?.swap_remove(row));
         }
-        let side = if left { "left" } else { "right" };
         let name = format!("rows of different lengths, padded on the {side}");
-        Ok(Some(judged(Question::Mixed, &mixed, name, (&real, &alone), &self.bound)))
+        let tried = judged(Question::Mixed, &mixed, name, (&real, &alone), &self.bound);
+        let Some(Apart { row, .. }) = tried.apart else { return Ok(Some(tried)) };
+        // With all rows of its length, it is no matter of other rows.
+        let own = lengths[row];
+        let layout = Layout { lengths: vec![own; rows], width: len, left };
+        let output = self.call_rows(x, &layout, &pad, None)?;
+        let real = self.real(&output, &layout)?.swap_remove(row);
+        let name = format!("rows of {own}, padded by {} on the {side}", len - own);
+        let both = (std::slice::from_ref(&real), &alone[row..=row]);
+        let mut by_length = judged(Question::Length, &layout, name, both, &self.bound);
+        match &mut by_length.apart {
+            Some(at) => {
+                at.row = row;
+                Ok(Some(by_length))
+            }
+            None => Ok(Some(tried)),
+        }
     }
 
     /// Whether a mask of ones gives the same, bit for bit.
@@ -309,8 +281,11 @@ impl<'t, 'f> Trial<'t, 'f> {
         let (rows, len) = (self.x.dim(0)?, self.x.dim(1)?);
         let layout = Layout { lengths: vec![len; rows], width: len + len.max(3), left };
         let ones = Tensor::ones((rows, layout.width), self.mask_dtype, self.x.device())?;
-        let own = self.call(&layout, &self.pad(), None)?;
-        let Ok(unmasked) = self.call(&layout, &self.pad(), Some(&ones)) else { return Ok(false) };
+        // Zeros times a mask are zeros: what is masked must be something.
+        let other = self.other.clone();
+        let pad = other.as_ref().map_or(self.pad(), Pad::Other);
+        let own = self.call(&layout, &pad, None)?;
+        let Ok(unmasked) = self.call(&layout, &pad, Some(&ones)) else { return Ok(false) };
         let (own, unmasked) = (self.real(&own, &layout)?, self.real(&unmasked, &layout)?);
         Ok(own == unmasked)
     }
@@ -327,28 +302,4 @@ impl<'t, 'f> Trial<'t, 'f> {
     pub(super) fn takes_ids(&self) -> bool {
         !self.x.dtype().is_float()
     }
-}
-
-/// Content is judged by the bits: a masked value is multiplied by 0, or was never there.
-const EXACT: Bound = Bound { relative: 0.0, absolute: 0.0 };
-
-fn judged(
-    question: Question,
-    layout: &Layout,
-    name: String,
-    (was, expected): (&[Grid], &[Grid]),
-    bound: &Bound,
-) -> Tried {
-    let (mut difference, mut apart) = (0.0, None);
-    for (row, (was, expected)) in was.iter().zip(expected).enumerate() {
-        difference = worse(difference, was.distance(expected));
-        for at in 0..expected.positions().min(was.positions()) {
-            let found = Apart::in_cell((was, expected), (0, at, at), bound);
-            apart = apart.or(found.map(|found| Apart { row, ..found }));
-        }
-    }
-    let share = layout.lengths[0] as f64 / layout.width as f64;
-    let outputs = (was[0].clone(), expected[0].clone());
-    let left = layout.left;
-    Tried { question, left, name, difference, apart, share, outputs }
 }
