@@ -146,15 +146,7 @@ impl BatchIndependent {
             return Err(Failure::vacuous("the batch has one row: there is nothing to mix")
                 .help("give it at least 2 rows, better 8 or more"));
         }
-        let draw = |label: &str| -> Result<Mix> {
-            let others = function::alternatives(x, self.seed.split(label))?;
-            Ok(Mix::new(x, &others, 0)?)
-        };
-        let draws = [draw("first draw")?, draw("second draw")?];
-        let base = draws[0].base()?;
-        let own = function::steady_rows(&mut |x: &[Tensor]| Ok(f(x)?.detach()), &base, 1)?;
-
-        let mut probed = Probed::new(f, draws, own)?;
+        let (mut probed, base) = probed(f, x, self.seed)?;
         let noticed = probed.all_pairs()?;
         let mut report = BatchIndependentReport {
             rows: probed.rows(),
@@ -199,6 +191,43 @@ impl BatchIndependent {
             )
             .with_findings(kept))
     }
+}
+
+/// The function beside its result on the batch, which is the same twice; and the batch.
+fn probed<'p, 'f>(
+    f: &'p mut Function<'f>,
+    x: &[Tensor],
+    seed: Seed,
+) -> Result<(Probed<'p, 'f>, Vec<Tensor>)> {
+    let draw = |label: &str| -> Result<Mix> {
+        let others = function::alternatives(x, seed.split(label))?;
+        Ok(Mix::new(x, &others, 0)?)
+    };
+    let draws = [draw("first draw")?, draw("second draw")?];
+    let base = draws[0].base()?;
+    let own = function::steady_rows(&mut |x: &[Tensor]| Ok(f(x)?.detach()), &base, 1)?;
+    Ok((Probed::new(f, draws, own)?, base))
+}
+
+/// The proof by replacement alone, for benches: whether no row depends on another, and all moved.
+pub fn rows_by_replacement(
+    f: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    x: &Tensor,
+) -> Result<bool> {
+    let mut f = function::with_graph("the function", f);
+    let (mut probed, _) = probed(&mut f, std::slice::from_ref(x), Seed::new(0))?;
+    let noticed = probed.all_pairs()?;
+    Ok(noticed.affected().is_empty() && noticed.moved.iter().all(|moved| *moved))
+}
+
+/// The proof by gradient alone, for benches: whether every row has a gradient, and none from another.
+pub fn rows_by_gradient(
+    f: impl FnMut(&Tensor) -> candle_core::Result<Tensor>,
+    x: &Tensor,
+) -> Result<bool> {
+    let mut f = function::with_graph("the function", f);
+    let (proof, _) = gradient(&mut f, std::slice::from_ref(x), Seed::new(0))?;
+    Ok(matches!(proof, GradientProof::Proved { rows, .. } if rows == x.dim(0)?))
 }
 
 /// The function gives the same again after all the probes: what was seen is the rows' doing and no state's.
