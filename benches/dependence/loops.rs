@@ -12,12 +12,12 @@ pub(crate) enum Graph {
     Anew,
 }
 
-/// For every row of the output a backward pass: no other row of the input may have a gradient.
-pub(crate) fn every_row(f: &dyn Module, x: &Tensor, graph: Graph) -> Result<()> {
+/// For every so many rows of the output a backward pass: no other row of the input may have a gradient.
+pub(crate) fn every_row(f: &dyn Module, x: &Tensor, graph: Graph, step: usize) -> Result<()> {
     let x = Var::from_tensor(x)?;
     let rows = x.dim(0)?;
     let mut output = f.forward(&x)?;
-    for row in 0..rows {
+    for row in (0..rows).step_by(step) {
         if graph == Graph::Anew && row > 0 {
             output = f.forward(&x)?;
         }

@@ -27,8 +27,10 @@ const POSITIONS: usize = 16;
 struct Case {
     name: &'static str,
     run: Box<dyn Fn() -> Result<()>>,
-    /// What the checks replace: no figure of criterion's, and fewer rounds, since some take a minute.
+    /// What the checks replace: no figure of criterion's, and fewer rounds.
     by_hand: bool,
+    /// The part of the whole that is run: its time counts so many times.
+    times: usize,
 }
 
 /// The cases of one function on one input; the loop with two passes each comes first.
@@ -41,11 +43,16 @@ struct Group {
 
 impl Group {
     fn add(&mut self, name: &'static str, run: impl Fn() -> Result<()> + 'static) {
-        self.cases.push(Case { name, run: Box::new(run), by_hand: false });
+        self.cases.push(Case { name, run: Box::new(run), by_hand: false, times: 1 });
     }
 
-    fn by_hand(&mut self, name: &'static str, run: impl Fn() -> Result<()> + 'static) {
-        self.cases.push(Case { name, run: Box::new(run), by_hand: true });
+    fn by_hand(
+        &mut self,
+        name: &'static str,
+        times: usize,
+        run: impl Fn() -> Result<()> + 'static,
+    ) {
+        self.cases.push(Case { name, run: Box::new(run), by_hand: true, times });
     }
 }
 
@@ -56,13 +63,15 @@ fn rows<M: Module + Clone + 'static>(
     n: usize,
 ) -> Result<Group> {
     let x = Seed::new(2).normal("x", [&[n], row].concat(), DType::F32, &Device::Cpu)?;
-    let rounds = if n < 256 { (3, 9) } else { (1, 9) };
+    let rounds = if n < 256 { (3, 5) } else { (1, 5) };
+    // Of 256 rows every fourth: the transformer would take a minute.
+    let step = if n < 256 { 1 } else { 4 };
     let mut group = Group { name: format!("{name}, {n} rows"), cases: Vec::new(), rounds };
     for (name, graph) in
         [("both passes each, by hand", Graph::Anew), ("a backward each, by hand", Graph::Kept)]
     {
         let (f, x) = (model.clone(), x.clone());
-        group.by_hand(name, move || every_row(&f, &x, graph));
+        group.by_hand(name, step, move || every_row(&f, &x, graph, step));
     }
     let (f, at) = (model.clone(), x.clone());
     group.add("BatchIndependent", move || {
@@ -96,13 +105,13 @@ fn causal(model: &Transformer, len: usize) -> Result<Group> {
     // One row is enough for a gradient, and fair to it.
     let one = Seed::new(2).normal("x", dims(1), DType::F32, &Device::Cpu)?;
     let eight = Seed::new(2).normal("x", dims(8), DType::F32, &Device::Cpu)?;
-    let rounds = if len < 64 { (9, 9) } else { (3, 9) };
+    let rounds = if len < 64 { (5, 5) } else { (1, 5) };
     let mut group = Group { name: format!("causal, {len} positions"), cases: Vec::new(), rounds };
     for (name, graph) in
         [("both passes each, by hand", Graph::Anew), ("a backward each, by hand", Graph::Kept)]
     {
         let (f, x) = (model.clone(), one.clone());
-        group.by_hand(name, move || every_position(&f, &x, graph));
+        group.by_hand(name, 1, move || every_position(&f, &x, graph));
     }
     for (name, x) in [("Causal, one row", one), ("Causal, 8 rows", eight)] {
         let f = model.clone();
@@ -171,7 +180,7 @@ fn table(group: &Group) -> Result<String> {
     for round in 0..by_hand.max(others) {
         for (case, times) in group.cases.iter().zip(&mut times) {
             if round < if case.by_hand { by_hand } else { others } {
-                times.push(timed(&case.run)?);
+                times.push(timed(&case.run)? * case.times as f64);
             }
         }
     }

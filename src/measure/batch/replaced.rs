@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, Var};
 use super::Function;
 use crate::{
     Failure, Result,
-    measure::perturb::{Mix, cells_that_differ, largest_difference, paired_code_words},
+    measure::perturb::{Mix, cells_that_differ, code_words_and_halves, largest_difference},
 };
 
 /// A function beside its result on a batch, of which rows are replaced by other data.
@@ -117,7 +117,7 @@ impl<'p, 'f> Probed<'p, 'f> {
     pub(crate) fn all_pairs(&mut self) -> Result<Noticed> {
         let mut noticed =
             Noticed { moved: vec![false; self.rows], disturbed: vec![None; self.rows] };
-        let (bits, words) = paired_code_words(self.rows);
+        let (bits, words) = code_words_and_halves(self.rows);
         for bit in 0..bits + 2 {
             let replaced = words.iter().map(|word| word >> bit & 1 == 1).collect();
             self.look(&mut noticed, Probe { draw: usize::from(bit >= bits), replaced })?;

@@ -198,8 +198,8 @@ impl BatchIndependent {
 
 /// The function beside its result on the batch; and the batch.
 ///
-/// It is called once there: a function that changes its mind would do so in the rows that a probe leaves alone, each of
-/// which is left alone by half of the probes.
+/// It is called once there: a function that changes its mind would do so in the rows that a probe leaves alone, and every
+/// row is left alone by about half of the probes.
 fn probed<'p, 'f>(
     f: &'p mut Function<'f>,
     x: &[Tensor],
