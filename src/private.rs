@@ -1,4 +1,5 @@
-//! Not public API: what the exported macros expand to, so that they work whatever the caller has in scope.
+//! Not public API: what the exported macros expand to, so that they work whatever the caller has in scope; and what
+//! benches measure by itself.
 
 use std::fmt;
 
@@ -10,6 +11,9 @@ pub use std::{
 };
 
 use candle_core::Tensor;
+
+/// The two proofs of [`BatchIndependent`](crate::check::BatchIndependent), each by itself: what benches measure.
+pub use crate::check::dependence::{rows_by_gradient, rows_by_replacement};
 
 use crate::{
     Failure, Input, Inputs,

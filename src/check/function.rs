@@ -118,53 +118,76 @@ fn without_nan(x: &[Tensor], i: usize) -> Result<()> {
 pub(crate) fn steady(f: &mut Function<'_>, x: &[Tensor]) -> Result<Tensor> {
     let first = f(x)?;
     let second = f(x)?;
-    if !is_readable(first.dtype()) {
-        return Err(Failure::not_run(format!(
-            "the function returned a tensor of dtype {}; allowed: a dtype whose values candle can read",
-            first.dtype().as_str(),
-        )));
-    }
+    readable(&first)?;
     if !same_bits(&first, &second)? {
         return Err(unsteady(f, x, &first, &second)?);
     }
-    if first.elem_count() == 0 {
-        return Err(Failure::vacuous(format!(
-            "the function returned an empty tensor, of dims {:?}: nothing can be seen in it",
-            first.dims(),
-        )));
-    }
-    if has_nan(&first)? {
-        let bad = to_f64_vec(&first)?.iter().filter(|v| v.is_nan()).count();
-        let evidence = format!("{bad} of {} NaN", count(first.elem_count(), "output value"));
-        return Err(Failure::not_run("the output holds NaN, which hides what it depends on")
-            .finding(Finding::confirmed(Cause::NotFinite, evidence)));
-    }
+    telling(&first)?;
     Ok(second)
 }
 
 /// As [`steady`], with the batch as the output's first dimension, and at least `rank` dimensions.
 pub(crate) fn steady_rows(f: &mut Function<'_>, x: &[Tensor], rank: usize) -> Result<Tensor> {
     let output = steady(f, x)?;
-    let rows = x[0].dims()[0];
-    if output.dims().first() != Some(&rows) || output.rank() < rank {
-        let first = match rank {
-            0 | 1 => format!("{rows} rows first, as the input"),
-            _ => format!("{rank} dimensions or more, {rows} rows first, as the input"),
-        };
-        return Err(Failure::not_run(format!(
-            "the function returned dims {:?} for an input of {}; allowed: {first}",
-            output.dims(),
-            dims_of(x),
-        ))
-        .help(
-            "let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`",
-        ));
-    }
+    with_rows(&output, x, rank)?;
     Ok(output)
 }
 
+/// As [`steady_rows`], of one call: for a proof that compares every row with itself in other calls anyway.
+pub(crate) fn rows_once(f: &mut Function<'_>, x: &[Tensor], rank: usize) -> Result<Tensor> {
+    let output = f(x)?;
+    readable(&output)?;
+    telling(&output)?;
+    with_rows(&output, x, rank)?;
+    Ok(output)
+}
+
+fn readable(output: &Tensor) -> Result<()> {
+    match is_readable(output.dtype()) {
+        true => Ok(()),
+        false => Err(Failure::not_run(format!(
+            "the function returned a tensor of dtype {}; allowed: a dtype whose values candle can read",
+            output.dtype().as_str(),
+        ))),
+    }
+}
+
+/// Something is in the output, and no NaN.
+fn telling(output: &Tensor) -> Result<()> {
+    if output.elem_count() == 0 {
+        return Err(Failure::vacuous(format!(
+            "the function returned an empty tensor, of dims {:?}: nothing can be seen in it",
+            output.dims(),
+        )));
+    }
+    if has_nan(output)? {
+        let bad = to_f64_vec(output)?.iter().filter(|v| v.is_nan()).count();
+        let evidence = format!("{bad} of {} NaN", count(output.elem_count(), "output value"));
+        return Err(Failure::not_run("the output holds NaN, which hides what it depends on")
+            .finding(Finding::confirmed(Cause::NotFinite, evidence)));
+    }
+    Ok(())
+}
+
+fn with_rows(output: &Tensor, x: &[Tensor], rank: usize) -> Result<()> {
+    let rows = x[0].dims()[0];
+    if output.dims().first() == Some(&rows) && output.rank() >= rank {
+        return Ok(());
+    }
+    let first = match rank {
+        0 | 1 => format!("{rows} rows first, as the input"),
+        _ => format!("{rank} dimensions or more, {rows} rows first, as the input"),
+    };
+    Err(Failure::not_run(format!(
+        "the function returned dims {:?} for an input of {}; allowed: {first}",
+        output.dims(),
+        dims_of(x),
+    ))
+    .help("let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`"))
+}
+
 /// Two calls gave two results. State settles or moves on from the first call; randomness never agrees with itself.
-fn unsteady(
+pub(crate) fn unsteady(
     f: &mut Function<'_>,
     x: &[Tensor],
     first: &Tensor,

@@ -5,7 +5,7 @@
 
 mod arguments;
 mod call;
-mod dependence;
+pub(crate) mod dependence;
 mod function;
 mod gradients;
 mod healthy;

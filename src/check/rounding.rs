@@ -6,7 +6,7 @@ const PLACES: f64 = 64.0;
 
 /// But no more than this share of its size: 16 places of bf16, a walk of 256. In f16, 64 places are a sixteenth: one
 /// rounding of a logit of 20 moves its probability by four of them.
-const SHARE: f64 = 1.0 / 8.0;
+pub(in crate::check) const SHARE: f64 = 1.0 / 8.0;
 
 /// How many last places of the largest output are left to rounding, in a format with this distance from 1 to its next number.
 pub(in crate::check) fn places(epsilon: f64) -> f64 {

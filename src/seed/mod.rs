@@ -131,6 +131,11 @@ impl Seed {
         tensor(values, shape, dtype, device)
     }
 
+    /// The draws of [`uniform`](Self::uniform) from 0 to 1, without a tensor around them.
+    pub(crate) fn units(self, label: &str, n: usize) -> Vec<f64> {
+        draw::uniform(&mut self.rng(label), 0.0, 1.0, n)
+    }
+
     /// Token ids `0..vocab`, each as likely, as a u32 tensor.
     ///
     /// # Errors

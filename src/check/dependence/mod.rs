@@ -4,4 +4,6 @@ pub(super) mod batch;
 pub(super) mod pairs;
 pub(super) mod sequence;
 
-pub use batch::{BatchIndependent, BatchIndependentReport, GradientProof};
+pub use batch::{
+    BatchIndependent, BatchIndependentReport, GradientProof, rows_by_gradient, rows_by_replacement,
+};

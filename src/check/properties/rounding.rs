@@ -4,7 +4,10 @@ use candle_core::{DType, Tensor};
 
 use crate::{
     Result, Tolerance,
-    check::{function::Function, rounding::places},
+    check::{
+        function::Function,
+        rounding::{SHARE, places},
+    },
     measure::{
         compare::Bounds,
         noise::{self, Noise, epsilon},
@@ -58,7 +61,7 @@ impl Allowed {
             false => places(epsilon).max(ROUNDINGS),
         };
         // A sum that candle does in a coarse format may lose that much, and is no rounding any more: it is a bug to see.
-        let most = UNMEASURED_SHARE / epsilon;
+        let most = SHARE / epsilon;
         let times = summed.sqrt().min(most).max(least);
         Self::times(times, sides)
     }

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, Var};
 use super::Function;
 use crate::{
     Failure, Result,
-    measure::perturb::{Mix, cells_that_differ, code_words, largest_difference},
+    measure::perturb::{Mix, cells_that_differ, code_words_and_halves, largest_difference},
 };
 
 /// A function beside its result on a batch, of which rows are replaced by other data.
@@ -117,22 +117,17 @@ impl<'p, 'f> Probed<'p, 'f> {
         }
     }
 
-    /// Sees every ordered pair of rows: one of the first draw replaced and the other left alone, at least once.
+    /// Sees every ordered pair of rows: one replaced and the other left alone, at least once.
     ///
-    /// One call for every bit of a code (Sperner, 1928), and two more, on the second draw, of a half of the rows and then
+    /// One call for every bit of a code (Sperner, 1928). The last two are of the second draw, of a half of the rows and then
     /// the other half: what one draw leaves as it was (an argmax, a shut gate) another may move.
     pub(crate) fn all_pairs(&mut self) -> Result<Noticed> {
         let mut noticed =
             Noticed { moved: vec![false; self.rows], disturbed: vec![None; self.rows], share: 0.0 };
-        let (bits, words) = code_words(self.rows);
-        for bit in 0..bits {
+        let (bits, words) = code_words_and_halves(self.rows);
+        for bit in 0..bits + 2 {
             let replaced = words.iter().map(|word| word >> bit & 1 == 1).collect();
-            self.look(&mut noticed, Probe { draw: 0, replaced })?;
-        }
-        for half in [true, false] {
-            // Neighbours are split, and so are the two halves of a batch.
-            let replaced = (0..self.rows).map(|row| (row.count_ones() % 2 == 1) == half).collect();
-            self.look(&mut noticed, Probe { draw: 1, replaced })?;
+            self.look(&mut noticed, Probe { draw: usize::from(bit >= bits), replaced })?;
         }
         Ok(noticed)
     }
@@ -233,7 +228,7 @@ mod tests {
             let mut probed = probed(&mut leak, &x)?;
             let noticed = probed.all_pairs()?;
             assert_eq!(noticed.affected(), [to]);
-            assert_eq!(calls.get(), 1 + 11 + 2);
+            assert_eq!(calls.get(), 1 + 10 + 2);
             let probe = noticed.disturbed[to].as_ref().unwrap();
             let (sources, column) = probed.sources(to, probe)?;
             assert_eq!(sources, [from]);

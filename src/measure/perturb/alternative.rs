@@ -16,8 +16,7 @@ use crate::{Seed, measure::values::to_f64_vec};
 /// Each element differs from its own value, but for a rounding in half precision.
 pub(crate) fn alternative(tensor: &Tensor, seed: Seed, label: &str) -> Result<Option<Tensor>> {
     let own = to_f64_vec(tensor)?;
-    let draws = seed.uniform(label, 0.0..1.0, own.len(), DType::F64, &Device::Cpu)?;
-    let draws = draws.to_vec1::<f64>()?;
+    let draws = seed.units(label, own.len());
     let Some(values) = other_values(&own, &draws, tensor.dtype().is_float()) else {
         return Ok(None);
     };
@@ -53,11 +52,16 @@ fn other_values(own: &[f64], draws: &[f64], floating: bool) -> Option<Vec<f64>> 
         }
         None => {
             let finite = || own.iter().copied().filter(|v| v.is_finite());
-            let (low, high) = (finite().reduce(f64::min)?, finite().reduce(f64::max)?);
+            let first = finite().next()?;
+            let (low, high) = finite().fold((first, first), |(low, high), v| {
+                (if v < low { v } else { low }, if v > high { v } else { high })
+            });
             let range = high - low;
             let moved = |own: f64, u: f64| {
                 // An infinite value among others stands at the end of the range.
-                let at = ((own.clamp(low, high) - low) / range + 0.25 + 0.5 * u).fract();
+                let at = (own.clamp(low, high) - low) / range + 0.25 + 0.5 * u;
+                // Below 2; `fract` is a call where the processor's own rounding is not compiled in.
+                let at = if at >= 1.0 { at - 1.0 } else { at };
                 low + at * range
             };
             Some(pairs.map(|(own, u)| moved(*own, *u)).collect())

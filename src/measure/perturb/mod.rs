@@ -7,5 +7,5 @@ mod noticed;
 
 pub(crate) use alternative::alternative;
 pub(crate) use cells::Mix;
-pub(crate) use codes::code_words;
+pub(crate) use codes::{code_words, code_words_and_halves};
 pub(crate) use noticed::{cells_that_differ, differences, largest_difference};

@@ -5,5 +5,5 @@ mod mixed;
 mod other_sizes;
 mod report;
 
-pub use independent::BatchIndependent;
+pub use independent::{BatchIndependent, rows_by_gradient, rows_by_replacement};
 pub use report::{BatchIndependentReport, GradientProof};
