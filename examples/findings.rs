@@ -97,7 +97,7 @@ fn gradients() -> anyhow::Result<String> {
 }
 
 fn gradients_of(model: &Model) -> anyhow::Result<String> {
-    let (learner, batch) = (model.learner)(SEED)?;
+    let (learner, batch) = model.learner(SEED)?;
     let flows = Flows::of(&learner, &batch)?;
     let right = slopes(&learner, &batch)?.iter().filter(|(_, right)| *right).count();
     let one_row = Flows::of(&learner, &one_row(&batch)?)?;
