@@ -54,6 +54,7 @@ fn page(check: bool) -> anyhow::Result<String> {
     let mut new = replaced(&old, "version", &format!("candle-transformers {}", models::READ_FROM))?;
     new = replaced(&new, "gradients", &gradients()?)?;
     new = replaced(&new, "windows", &windows()?)?;
+    new = replaced(&new, "assertions", &models::assertions::table()?)?;
     match (check, old == new) {
         (_, true) => Ok("docs/findings.md is as measured".to_owned()),
         (true, false) => {

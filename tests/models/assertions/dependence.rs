@@ -60,13 +60,13 @@ pub(super) fn causal(model: &Model) -> candling::Result<Said> {
         }
         (Kind::Decoder | Kind::EncoderDecoder, _) => {
             return Ok(Said::Not(
-                "shows its last position only. A leak would show in the cache, whose steps cannot see later tokens",
+                "Shows its last position only; a leak would show in the cache, whose steps cannot see later tokens",
             ));
         }
         (Kind::Encoder, _) => {
-            return Ok(Said::Not("a class for each row is what is built on it here"));
+            return Ok(Said::Not("A class for each row is what is built on it here"));
         }
-        (Kind::Vision, _) => return Ok(Said::Not("takes images, which have no time")),
+        (Kind::Vision, _) => return Ok(Said::Not("Takes images, which have no time")),
     };
     Ok(Said::of(checked, |report| match report.reach {
         1 => format!("{} cuts", report.cuts),

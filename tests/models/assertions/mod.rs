@@ -7,10 +7,10 @@ mod dependence;
 mod properties;
 mod sequence;
 
-use std::slice;
+use std::{error::Error, slice};
 
 use candle_core::{Result, Tensor};
-use candling::{Batch, Cause, Failure, FailureKind, Learner, Seed};
+use candling::{Batch, Cause, Failure, Learner, Seed};
 
 use super::{
     Model,
@@ -29,6 +29,8 @@ pub(crate) enum Said {
     Meant(Cause),
     /// It fails, and a model should not.
     Defect(Failure),
+    /// The model returns an error, which is no silent defect; its first line.
+    Refuses(String),
     /// It does not apply, or was not run; why.
     Not(&'static str),
 }
@@ -61,33 +63,38 @@ pub(crate) const ASSERTIONS: &[Assertion] = &[
     Assertion { name: "deterministic", on: properties::deterministic },
     Assertion { name: "layout", on: properties::layout_invariant },
     Assertion { name: "nonlinear", on: properties::nonlinear },
-    Assertion { name: "f64", on: properties::equal_in_f64 },
+    Assertion { name: "f32 = f64", on: properties::equal_in_f64 },
+    Assertion { name: "f32 = bf16", on: properties::equal_in_bf16 },
 ];
 
-/// Why assertions were not run or do not apply, in the order of their first use.
+/// What stands below the page's table, in the order of its first use.
 #[derive(Default)]
-pub(crate) struct Reasons(Vec<&'static str>);
+struct Notes(Vec<String>);
 
-impl Reasons {
-    fn number(&mut self, reason: &'static str) -> usize {
-        let at = self.0.iter().position(|known| *known == reason).unwrap_or_else(|| {
-            self.0.push(reason);
+impl Notes {
+    /// The number of a note.
+    fn of(&mut self, text: &str) -> usize {
+        let at = self.0.iter().position(|note| note == text).unwrap_or_else(|| {
+            self.0.push(text.to_owned());
             self.0.len() - 1
         });
         at + 1
     }
-}
 
-/// A cell of the page's table.
-fn cell(said: &Said, not: impl FnOnce(&'static str) -> String) -> String {
-    match said {
-        Said::Holds(tried) => tried.clone(),
-        Said::Meant(cause) => format!("`{}`, as meant", cause.code()),
-        Said::Defect(failure) => match (failure.kind(), failure.cause()) {
-            (FailureKind::Violated, Some(cause)) => format!("**`{}`**", cause.code()),
-            _ => "**error**".to_owned(),
-        },
-        Said::Not(reason) => not(reason),
+    /// A cell of the page's table.
+    fn cell(&mut self, said: &Said) -> String {
+        match said {
+            Said::Holds(tried) => tried.clone(),
+            Said::Meant(cause) => format!("`{}`, as meant", cause.code()),
+            Said::Defect(failure) => match failure.cause() {
+                Some(cause) => format!("**`{}`**", cause.code()),
+                None => format!("not run ({})", self.of(&error(failure))),
+            },
+            Said::Refuses(error) => {
+                format!("error ({})", self.of(&format!("Returns an error: `{error}`.")))
+            }
+            Said::Not(reason) => format!("- ({})", self.of(&format!("{reason}."))),
+        }
     }
 }
 
@@ -96,17 +103,17 @@ pub(crate) fn table() -> candling::Result<String> {
     let names = ASSERTIONS.iter().map(|assertion| assertion.name);
     let mut lines = vec![format!("| model | {} |", names.collect::<Vec<_>>().join(" | "))];
     lines.push(format!("|---|{}", "---|".repeat(ASSERTIONS.len())));
-    let mut reasons = Reasons::default();
+    let mut notes = Notes::default();
     for model in models() {
         let cells = ASSERTIONS.iter().map(|assertion| {
             let said = (assertion.on)(&model)?;
-            Ok(cell(&said, |reason| format!("- ({})", reasons.number(reason))))
+            Ok(notes.cell(&said))
         });
         let cells = cells.collect::<candling::Result<Vec<_>>>()?;
         lines.push(format!("| {} | {} |", model.name, cells.join(" | ")));
     }
     lines.push(String::new());
-    lines.extend(reasons.0.iter().enumerate().map(|(at, reason)| format!("{}. {reason}", at + 1)));
+    lines.extend(notes.0.iter().enumerate().map(|(at, note)| format!("{}. {note}", at + 1)));
     Ok(lines.join("\n"))
 }
 
@@ -117,7 +124,17 @@ fn forward(learner: &Learner<'_>, input: &[Tensor]) -> Result<Tensor> {
         [first, second] => learner.forward(&[first.clone(), second.clone()]),
         _ => unreachable!("no model takes {} tensors", input.len()),
     };
-    output.map_err(candle_core::Error::wrap)
+    // The model's own error, without a learner's words around it.
+    output.map_err(|failure| candle_core::Error::Msg(error(&failure)))
+}
+
+/// The first line of the error behind a failure, or of the failure.
+fn error(failure: &Failure) -> String {
+    let all = match failure.source() {
+        Some(error) => error.to_string(),
+        None => failure.text(),
+    };
+    all.lines().next().unwrap_or_default().to_owned()
 }
 
 /// `$options.check(f, input)` of an `f` that takes the members of an input of one tensor or two.

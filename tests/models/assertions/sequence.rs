@@ -18,16 +18,16 @@ pub(super) fn cache_consistent(model: &Model) -> candling::Result<Said> {
     match model.step {
         Some(step) => cached(&CacheConsistent::new(), step(SEED)?),
         None if model.kind == Kind::EncoderDecoder => {
-            Ok(Said::Not("its cache holds the source only, and its decoder knows no offset"))
+            Ok(Said::Not("Its cache holds the source only, and its decoder knows no offset"))
         }
-        None => Ok(Said::Not("has no cache")),
+        None => Ok(Said::Not("Has no cache")),
     }
 }
 
 pub(super) fn cache_in_a_narrow_window(model: &Model) -> candling::Result<Said> {
     match model.narrow_step {
         Some(step) => cached(&CacheConsistent::new(), step(SEED)?),
-        None => Ok(Said::Not("knows no attention window")),
+        None => Ok(Said::Not("Knows no attention window")),
     }
 }
 
@@ -51,7 +51,7 @@ fn cached(check: &CacheConsistent, step: Step) -> candling::Result<Said> {
 
 pub(super) fn padding_invariant(model: &Model) -> candling::Result<Said> {
     let Some(padded) = model.padded else {
-        return Ok(Said::Not("takes no mask of the padding"));
+        return Ok(Said::Not("Takes no mask of the padding"));
     };
     let mut padded = padded(SEED)?;
     // Rotary embeddings know differences of positions only; tables know the positions, which padding on the left shifts.
@@ -90,7 +90,7 @@ pub(super) fn position_sensitive(model: &Model) -> candling::Result<Said> {
             let sources = PositionSensitive::new().dim(dim).check(f, source);
             let both = sources.and_then(|sources| Ok((sources, targets?)));
             Said::of(both, |(sources, targets)| {
-                format!("{} of the source, {} of the target", told(sources), told(targets))
+                format!("{} and {} orders", sources.orders, targets.orders)
             })
         }
         more => unreachable!("no model takes {} tensors", more.len()),
