@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 use candling::{
     Cause,
-    check::{BatchIndependent, Causal, UsesInput},
+    check::{BatchIndependent, Causal, CausalReport, UsesInput},
 };
 
-use super::{SEED, Said, beside, forward, on_members, rows_of};
+use super::{NO_MASK, SEED, Said, beside, forward, on_members, rows_of};
 use crate::models::{
     Kind, Model,
     build::{CPU, VOCABULARY},
@@ -68,10 +68,25 @@ pub(super) fn causal(model: &Model) -> candling::Result<Said> {
         }
         (Kind::Vision, _) => return Ok(Said::Not("Takes images, which have no time")),
     };
-    Ok(Said::of(checked, |report| match report.reach {
+    Ok(told(checked))
+}
+
+/// Given a mask of the padding, a decoder still must not look ahead.
+pub(super) fn causal_with_a_mask(model: &Model) -> candling::Result<Said> {
+    let mut padded = match (model.kind, model.padded) {
+        (Kind::Decoder, Some(padded)) => padded(SEED)?,
+        (Kind::Decoder, None) => return Ok(Said::Not(NO_MASK)),
+        _ => return Ok(Said::Not("Is no decoder that takes a mask of the padding")),
+    };
+    let all_real = |ids: &Tensor| padded(ids, &ids.ones_like()?);
+    Ok(told(Causal::new().check(all_real, &tokens(SEED)?)))
+}
+
+fn told(checked: candling::Result<CausalReport>) -> Said {
+    Said::of(checked, |report| match report.reach {
         1 => format!("{} cuts", report.cuts),
         reach => format!("{} cuts, reach {reach}", report.cuts),
-    }))
+    })
 }
 
 pub(super) fn uses_input(model: &Model) -> candling::Result<Said> {

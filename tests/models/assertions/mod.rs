@@ -19,6 +19,7 @@ use super::{
 };
 
 const SEED: Seed = Seed::new(1);
+const NO_MASK: &str = "Takes no mask of the padding";
 
 /// What an assertion says of a model.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub(crate) struct Assertion {
 pub(crate) const ASSERTIONS: &[Assertion] = &[
     Assertion { name: "batch", on: dependence::batch_independent },
     Assertion { name: "causal", on: dependence::causal },
+    Assertion { name: "causal, masked", on: dependence::causal_with_a_mask },
     Assertion { name: "input", on: dependence::uses_input },
     Assertion { name: "cache", on: sequence::cache_consistent },
     Assertion { name: "cache, narrow window", on: sequence::cache_in_a_narrow_window },

@@ -11,7 +11,7 @@ use candling::{
     },
 };
 
-use super::{SEED, Said, beside, forward};
+use super::{NO_MASK, SEED, Said, beside, forward};
 use crate::models::{Kind, Model, Step, tokens};
 
 pub(super) fn cache_consistent(model: &Model) -> candling::Result<Said> {
@@ -51,7 +51,7 @@ fn cached(check: &CacheConsistent, step: Step) -> candling::Result<Said> {
 
 pub(super) fn padding_invariant(model: &Model) -> candling::Result<Said> {
     let Some(padded) = model.padded else {
-        return Ok(Said::Not("Takes no mask of the padding"));
+        return Ok(Said::Not(NO_MASK));
     };
     let mut padded = padded(SEED)?;
     // Rotary embeddings know differences of positions only; tables know the positions, which padding on the left shifts.
