@@ -1,7 +1,6 @@
 //! Every assertion on every model says what the page of findings says it does.
 
 use super::*;
-use crate::support::text;
 
 const PAGE: &str = include_str!("../../../docs/findings.md");
 
@@ -118,117 +117,54 @@ fn equal_in_f64() -> candling::Result<()> {
 fn equal_in_bf16() -> candling::Result<()> {
     compare("f32 = bf16")
 }
-/// What is said of the models that fail an assertion.
-fn defects(name: &str, shown: &[&str]) -> candling::Result<String> {
+
+/// What is found in the models that fail an assertion.
+fn found(name: &str, shown: &[&str]) -> candling::Result<String> {
     let assertion = ASSERTIONS.iter().find(|a| a.name == name).expect("an assertion of this name");
-    let mut texts = Vec::new();
+    let mut lines = Vec::new();
     for model in models().iter().filter(|model| shown.contains(&model.name)) {
         match (assertion.on)(model)? {
-            Said::Defect(failure) => texts.push(format!("{}: {}", model.name, text(&failure))),
-            said => texts.push(format!("{}: {said:?}", model.name)),
+            Said::Defect(failure) => lines.extend(failure.findings().iter().map(|finding| {
+                format!("{}: {}: {}", model.name, finding.cause().code(), finding.evidence())
+            })),
+            said => lines.push(format!("{}: {said:?}", model.name)),
         }
     }
-    Ok(texts.join("\n\n"))
+    Ok(lines.join("\n"))
 }
 
 /// A single token gets no mask, so with a cache it sees beyond the window; Gemma 3's cache forgets one token more than its
 /// mask hides.
 #[test]
-fn what_is_said_of_a_cache_in_a_narrow_window() -> candling::Result<()> {
-    insta::assert_snapshot!(defects("cache, narrow window", &["mistral", "gemma3"])?, @"
-    mistral: assertion `cache_consistent` failed
-    one by one, the step leaves the full pass at position 3: -1.52 instead of 0.681
-
-      against the full pass  one by one                         differs from position 3 on, by up to 2.44
-                             one by one, after another prompt   differs from position 3 on, by up to 2.44
-                             all at once                        equal
-                             4 tokens, then one by one          differs from position 4 on, by up to 2.33
-                             in chunks of 2, 4                  differs from position 5 on, by up to 2.73
-                             in chunks of 4, 2                  differs from position 5 on, by up to 2.33
-                             in chunks of 1, 2, 3               differs from position 5 on, by up to 2.44
-      rounding explains      2.91e-5
-
-      confirmed  cache-mismatch   row 0, position 3, output 6: at position 5 the step sees positions 0 to 4 before
-                                  it, the full pass positions 1 to 4
-      help       a cache needs the mask of the full pass: keep the window, and drop what is older; see
-                 docs/causes.md#cache-mismatch
-
-    gemma3: assertion `cache_consistent` failed
-    one by one, the step leaves the full pass at position 2: -3.91 instead of -3.39
-
-      against the full pass  one by one                         differs from position 2 on, by up to 2.09
-                             one by one, after another prompt   differs from position 2 on, by up to 2.09
-                             all at once                        equal
-                             4 tokens, then one by one          differs from position 4 on, by up to 1.86
-                             in chunks of 2, 4                  fails for 4 tokens at offset 2: shape mismatch in broadcast_add, lhs: [2, 2, 4, 4], rhs: [2, 1, 4, 6]
-                             in chunks of 4, 2                  fails for 2 tokens at offset 4: shape mismatch in broadcast_add, lhs: [2, 2, 2, 2], rhs: [2, 1, 2, 6]
-                             in chunks of 1, 2, 3               fails for 2 tokens at offset 1: shape mismatch in broadcast_add, lhs: [2, 2, 2, 2], rhs: [2, 1, 2, 3]
-      rounding explains      0.000133
-
-      confirmed  cache-mismatch   row 0, position 2, output 12: the step sees the tokens that the full pass sees
-                                  (positions 0 to 4), and weighs them otherwise
-      help       compare the positions that queries and keys are given, and the order of the cache; see
-                 docs/causes.md#cache-mismatch
+fn steps_see_beyond_a_narrow_window() -> candling::Result<()> {
+    let windowed = ["mistral", "qwen2", "gemma2", "gemma3", "starcoder2"];
+    insta::assert_snapshot!(found("cache, narrow window", &windowed)?, @"
+    mistral: cache-mismatch: at position 5 the step sees positions 0 to 4 before it, the full pass positions 1 to 4
+    qwen2: cache-mismatch: at position 5 the step sees positions 0 to 4 before it, the full pass positions 1 to 4
+    gemma2: cache-mismatch: at position 5 the step sees positions 0 to 4 before it, the full pass positions 1 to 4
+    gemma3: cache-mismatch: the step sees the tokens that the full pass sees (positions 0 to 4), and weighs them otherwise
+    starcoder2: cache-mismatch: at position 5 the step sees positions 0 to 4 before it, the full pass positions 1 to 4
     ");
     Ok(())
 }
 
 #[test]
-fn what_is_said_of_rows_for_channels() -> candling::Result<()> {
-    insta::assert_snapshot!(defects("batch", &["mamba"])?, @"
-    mamba: assertion `batch_independent` failed
-    all 32 rows of the output depend on other rows of the input
-
-      reach  row 0 of the input changes the output of 31 of the 31 other rows
-      alone  in a batch of one, the output of row 0 is 0.451 away from what it is in the batch of 32, where its
-             size is 13.4; rounding explains 0.00261
-
-      confirmed  batch-mixed        row 0 of the output: it changes by 0.00617 when row 1 of the input alone is
-                                    replaced (its size is 13.4)
-      confirmed  batch-size-fixed   a batch of 3: the function returns an error: cannot broadcast [3, 16] to [3,
-                                    32, 16]
-      help       look for a reshape where a transpose was meant, or a reduction over dim 0; see
-                 docs/causes.md#batch-mixed
-      help       take the batch size from the input: `x.dim(0)?`; see docs/causes.md#batch-size-fixed
+fn mamba_mixes_rows() -> candling::Result<()> {
+    insta::assert_snapshot!(found("batch", &["mamba"])?, @"
+    mamba: batch-mixed: it changes by 0.00617 when row 1 of the input alone is replaced (its size is 13.4)
+    mamba: batch-size-fixed: the function returns an error: cannot broadcast [3, 16] to [3, 32, 16]
     ");
     Ok(())
 }
 
 #[test]
-fn what_is_said_of_a_mask_that_lets_the_future_in() -> candling::Result<()> {
-    insta::assert_snapshot!(defects("causal, masked", &["qwen2"])?, @"
-    qwen2: assertion `causal` failed
-    output position 0 depends on input position 1, the next one
-
-      extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
-      pattern  every output sees every later position, as it sees earlier ones: there is no mask
-      seen     outputs down, inputs across; # depends, X depends and must not
-               0 #XXXXX
-               1 ##XXXX
-               2 ###XXX
-               3 ####XX
-               4 #####X
-               5 ######
-
-      confirmed  future-leak   output 0, input 1: other values there move it by 1.13; other values where it may
-                               look, by 2.84
-      help       add minus infinity above the diagonal of the scores, before the softmax; see
-                 docs/causes.md#future-leak
-    ");
+fn the_mask_of_qwen2_lets_the_future_in() -> candling::Result<()> {
+    insta::assert_snapshot!(found("causal, masked", &["qwen2"])?, @"qwen2: future-leak: other values there move it by 1.13; other values where it may look, by 2.84");
     Ok(())
 }
 
 #[test]
-fn what_is_said_of_a_mask_of_nan() -> candling::Result<()> {
-    insta::assert_snapshot!(defects("f32 = bf16", &["bert"])?, @"
-    bert: assertion `equivalent` did not run
-    the output holds NaN, which hides what it depends on
-
-      function  the second function
-
-      confirmed  not-finite   240 of 240 output values NaN
-      help       start at the named origin: what comes after it is only carried along; see
-                 docs/causes.md#not-finite
-    ");
+fn the_mask_of_bert_is_nan() -> candling::Result<()> {
+    insta::assert_snapshot!(found("f32 = bf16", &["bert"])?, @"bert: not-finite: 240 of 240 output values NaN");
     Ok(())
 }

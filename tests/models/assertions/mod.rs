@@ -101,6 +101,10 @@ impl Notes {
 }
 
 /// The page's table, models by assertions, and under it the reasons where there is no verdict.
+#[cfg_attr(
+    test,
+    allow(dead_code, reason = "the example writes the page, the tests compare with it")
+)]
 pub(crate) fn table() -> candling::Result<String> {
     let names = ASSERTIONS.iter().map(|assertion| assertion.name);
     let mut lines = vec![format!("| model | {} |", names.collect::<Vec<_>>().join(" | "))];
