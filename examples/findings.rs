@@ -54,6 +54,7 @@ fn page(check: bool) -> anyhow::Result<String> {
     let mut new = replaced(&old, "version", &format!("candle-transformers {}", models::READ_FROM))?;
     new = replaced(&new, "gradients", &gradients()?)?;
     new = replaced(&new, "windows", &windows()?)?;
+    new = replaced(&new, "assertions", &models::assertions::table()?)?;
     match (check, old == new) {
         (_, true) => Ok("docs/findings.md is as measured".to_owned()),
         (true, false) => {
@@ -97,7 +98,7 @@ fn gradients() -> anyhow::Result<String> {
 }
 
 fn gradients_of(model: &Model) -> anyhow::Result<String> {
-    let (learner, batch) = (model.learner)(SEED)?;
+    let (learner, batch) = model.learner(SEED)?;
     let flows = Flows::of(&learner, &batch)?;
     let right = slopes(&learner, &batch)?.iter().filter(|(_, right)| *right).count();
     let one_row = Flows::of(&learner, &one_row(&batch)?)?;

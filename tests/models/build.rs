@@ -21,16 +21,17 @@ pub(super) enum Weights {
     Unhinted,
 }
 
-/// Builds a model on seeded f32 variables.
+/// Builds a model on seeded variables of a dtype; other dtypes hold the same values, rounded.
 pub(super) fn build<M>(
     seed: Seed,
+    dtype: DType,
     weights: Weights,
     load: impl FnOnce(VarBuilder<'static>) -> Result<M>,
 ) -> candling::Result<(VarMap, M)> {
     let (vars, vb) = match weights {
-        Weights::Hinted => seed.var_builder(DType::F32, CPU),
+        Weights::Hinted => seed.var_builder(dtype, CPU),
         // 1 / sqrt(16): a layer of width 16 keeps the scale of its input.
-        Weights::Unhinted => seed.var_builder_unhinted(0.25, DType::F32, CPU),
+        Weights::Unhinted => seed.var_builder_unhinted(0.25, dtype, CPU),
     };
     let model = load(vb)?;
     if let Weights::Unhinted = weights {
@@ -44,7 +45,8 @@ fn scales_to_one(vars: &VarMap) -> Result<()> {
     let vars = vars.data().lock().expect("no closure panicked");
     for (name, var) in vars.iter().filter(|(_, var)| var.rank() == 1) {
         let scales = ["weight", "gamma", "D"].iter().any(|scale| name.ends_with(scale));
-        if scales && var.to_vec1::<f32>()?.iter().all(|value| *value == 0.0) {
+        let values = var.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        if scales && values.iter().all(|value| *value == 0.0) {
             var.set(&var.ones_like()?)?;
         }
     }

@@ -45,7 +45,7 @@ fn row(batch: &Batch, row: usize) -> Result<Vec<Tensor>> {
 fn every_model_is_a_pure_function() -> candling::Result<()> {
     let bits = |loss: &Tensor| values(loss).into_iter().map(f32::to_bits).collect::<Vec<_>>();
     for model in models() {
-        let (learner, batch) = (model.learner)(SEED)?;
+        let (learner, batch) = model.learner(SEED)?;
         let first = learner.loss(&batch)?;
         // Another input between the two: nothing of it may stay.
         forward(&learner, &row(&batch, 1)?)?;
@@ -59,7 +59,7 @@ fn every_model_is_a_pure_function() -> candling::Result<()> {
 #[test]
 fn a_row_alone_is_the_row_among_others() -> candling::Result<()> {
     for model in models() {
-        let (learner, batch) = (model.learner)(SEED)?;
+        let (learner, batch) = model.learner(SEED)?;
         let together = forward(&learner, batch.input())?;
         for i in 0..2 {
             let alone = forward(&learner, &row(&batch, i)?)?;
@@ -76,7 +76,7 @@ fn a_row_alone_is_the_row_among_others() -> candling::Result<()> {
 fn every_variable_moves_the_loss_but_the_biases_of_plain_keys() -> candling::Result<()> {
     // 152 variables, at a quarter of a second each.
     for model in models().iter().filter(|model| model.name != "convnext") {
-        let (learner, batch) = (model.learner)(SEED)?;
+        let (learner, batch) = model.learner(SEED)?;
         let before = learner.loss(&batch)?;
         for (name, var) in learner.variables() {
             let value = var.copy()?;
@@ -123,7 +123,7 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
     let mut lines = Vec::new();
     // 150 variables cut, each moved to tell it from an unused one, at a quarter of a second.
     for model in models().iter().filter(|model| model.name != "convnext") {
-        let (learner, batch) = (model.learner)(SEED)?;
+        let (learner, batch) = model.learner(SEED)?;
         let counts = |batch: &Batch| -> candling::Result<String> {
             let flows = Flows::of(&learner, batch)?;
             let [cut, zero, unused, arrived] = [
@@ -211,7 +211,7 @@ fn candle_cuts_most_gradients() -> candling::Result<()> {
 fn a_gradient_that_arrives_may_be_wrong() -> candling::Result<()> {
     let all = models();
     let model = all.iter().find(|model| model.name == "modernbert").expect("it is in the table");
-    let (learner, batch) = (model.learner)(SEED)?;
+    let (learner, batch) = model.learner(SEED)?;
     let slopes = slopes(&learner, &batch)?;
     assert_eq!(slopes.len(), learner.variables().len());
     let gradients = learner.loss(&batch)?.backward()?;

@@ -1,6 +1,6 @@
 //! What the decoders of candle-transformers have in common, and the learner, step and positions that follow from it.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::{VarBuilder, loss};
 use candling::{Batch, Learner, Seed};
 
@@ -28,14 +28,17 @@ pub(super) trait Decoder: Sized + 'static {
     fn reset(&mut self) -> Result<()>;
 }
 
-pub(super) fn learner<D: Decoder>(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, mut model) = build(seed, D::WEIGHTS, |vb| D::load(vb, WIDE))?;
+pub(super) fn learner<D: Decoder>(
+    seed: Seed,
+    dtype: DType,
+) -> candling::Result<(Learner<'static>, Batch)> {
+    let (vars, mut model) = build(seed, dtype, D::WEIGHTS, |vb| D::load(vb, WIDE))?;
     let forward = move |ids: &Tensor| start(&mut model, ids);
     Ok((Learner::new(&vars, forward, loss::cross_entropy), tokens_and_class(seed, VOCABULARY)?))
 }
 
 pub(super) fn step<D: Decoder, const WINDOW: usize>(seed: Seed) -> candling::Result<Step> {
-    let (_, mut model) = build(seed, D::WEIGHTS, |vb| D::load(vb, WINDOW))?;
+    let (_, mut model) = build(seed, DType::F32, D::WEIGHTS, |vb| D::load(vb, WINDOW))?;
     Ok(Box::new(move |ids, offset| match offset {
         0 => start(&mut model, ids),
         _ => one_for_each_row(&model.logits(ids, offset)?),
@@ -47,7 +50,7 @@ pub(super) fn positions(
     seed: Seed,
     hidden: impl Fn(VarBuilder<'static>, &Tensor) -> Result<Tensor> + 'static,
 ) -> candling::Result<Positions> {
-    let (_, vb) = build(seed, Weights::Hinted, Ok)?;
+    let (_, vb) = build(seed, DType::F32, Weights::Hinted, Ok)?;
     Ok(Box::new(move |ids| hidden(vb.clone(), ids)))
 }
 

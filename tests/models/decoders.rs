@@ -9,7 +9,7 @@ use candling::Seed;
 use serde_json::{Value, from_value, json};
 
 use super::{
-    Kind, Model, Positions,
+    Kind, Model, Padded, Positions, Rows,
     build::{CPU, VOCABULARY, Weights, build, config},
     decoder::{self, Decoder, NARROW, WIDE},
 };
@@ -18,10 +18,12 @@ const fn decoder<D: Decoder>(name: &'static str, cuts: &'static [&'static str]) 
     Model {
         name,
         kind: Kind::Decoder,
-        learner: decoder::learner::<D>,
+        build: decoder::learner::<D>,
         step: Some(decoder::step::<D, WIDE>),
         narrow_step: None,
         positions: None,
+        padded: None,
+        rows: None,
         cuts,
     }
 }
@@ -38,6 +40,7 @@ pub(super) const MODELS: &[Model] = &[
     decoder::<phi3::Model>("phi3", &["RmsNorm::forward", "rope", "softmax_last_dim"]),
     Model {
         positions: Some(qwen2_positions),
+        padded: Some(qwen2_padded),
         ..windowed::<qwen2::ModelForCausalLM>(
             "qwen2",
             &["RmsNorm::forward", "rope", "softmax_last_dim"],
@@ -58,7 +61,11 @@ pub(super) const MODELS: &[Model] = &[
     ),
     decoder::<StableLm>("stable_lm", &["LayerNorm::forward", "softmax_last_dim"]),
     windowed::<starcoder2::Model>("starcoder2", &["LayerNorm::forward", "softmax_last_dim"]),
-    Model { positions: Some(mamba_positions), ..decoder::<Mamba>("mamba", &["RmsNorm::forward"]) },
+    Model {
+        positions: Some(mamba_positions),
+        rows: Some(mamba_rows),
+        ..decoder::<Mamba>("mamba", &["RmsNorm::forward"])
+    },
 ];
 
 /// Each model reads of it what it knows.
@@ -164,19 +171,21 @@ fn gelu(window: usize) -> Value {
 struct Llama {
     model: llama::Llama,
     config: llama::Config,
+    dtype: DType,
     cache: llama::Cache,
 }
 
 impl Llama {
-    fn cache(config: &llama::Config) -> Result<llama::Cache> {
-        llama::Cache::new(true, DType::F32, config, CPU)
+    fn cache(config: &llama::Config, dtype: DType) -> Result<llama::Cache> {
+        llama::Cache::new(true, dtype, config, CPU)
     }
 }
 
 impl Decoder for Llama {
     fn load(vb: VarBuilder<'static>, window: usize) -> Result<Self> {
         let config = config::<llama::LlamaConfig>(from_value(settings(window)))?.into_config(false);
-        Ok(Self { model: llama::Llama::load(vb, &config)?, cache: Self::cache(&config)?, config })
+        let (dtype, cache) = (vb.dtype(), Self::cache(&config, vb.dtype())?);
+        Ok(Self { model: llama::Llama::load(vb, &config)?, config, dtype, cache })
     }
 
     fn logits(&mut self, ids: &Tensor, offset: usize) -> Result<Tensor> {
@@ -184,7 +193,7 @@ impl Decoder for Llama {
     }
 
     fn reset(&mut self) -> Result<()> {
-        self.cache = Self::cache(&self.config)?;
+        self.cache = Self::cache(&self.config, self.dtype)?;
         Ok(())
     }
 }
@@ -235,6 +244,7 @@ impl Decoder for StableLm {
 struct Mamba {
     model: mamba::Model,
     config: mamba::Config,
+    dtype: DType,
     states: Vec<mamba::State>,
 }
 
@@ -243,7 +253,7 @@ impl Mamba {
     fn each(&mut self, ids: &Tensor) -> Result<Tensor> {
         let (rows, tokens) = ids.dims2()?;
         while self.states.len() < rows {
-            self.states.push(mamba::State::new(1, &self.config, DType::F32, CPU)?);
+            self.states.push(mamba::State::new(1, &self.config, self.dtype, CPU)?);
         }
         let rows = self.states.iter_mut().enumerate().map(|(row, state)| {
             let each = (0..tokens)
@@ -260,13 +270,8 @@ impl Decoder for Mamba {
     const WEIGHTS: Weights = Weights::Unhinted;
 
     fn load(vb: VarBuilder<'static>, _: usize) -> Result<Self> {
-        let config: mamba::Config = config(from_value(json!({
-            "d_model": 16,
-            "n_layer": 2,
-            "vocab_size": VOCABULARY,
-            "pad_vocab_size_multiple": 4,
-        })))?;
-        Ok(Self { model: mamba::Model::new(&config, vb)?, config, states: Vec::new() })
+        let (config, dtype) = (mamba_config()?, vb.dtype());
+        Ok(Self { model: mamba::Model::new(&config, vb)?, config, dtype, states: Vec::new() })
     }
 
     fn logits(&mut self, ids: &Tensor, _: usize) -> Result<Tensor> {
@@ -293,9 +298,39 @@ fn qwen3_positions(seed: Seed) -> candling::Result<Positions> {
 }
 
 fn mamba_positions(seed: Seed) -> candling::Result<Positions> {
-    let (_, mut model) = build(seed, Mamba::WEIGHTS, |vb| Mamba::load(vb, WIDE))?;
+    let (_, mut model) = build(seed, DType::F32, Mamba::WEIGHTS, |vb| Mamba::load(vb, WIDE))?;
     Ok(Box::new(move |ids| {
         model.reset()?;
         model.each(ids)
+    }))
+}
+
+fn mamba_config() -> Result<mamba::Config> {
+    config(from_value(json!({
+        "d_model": 16,
+        "n_layer": 2,
+        "vocab_size": VOCABULARY,
+        "pad_vocab_size_multiple": 4,
+    })))
+}
+
+/// One token of each row, all rows in one call: `[batch]` to `[batch, vocabulary]`.
+fn mamba_rows(seed: Seed) -> candling::Result<Rows> {
+    let (_, (model, config)) = build(seed, DType::F32, Mamba::WEIGHTS, |vb| {
+        let config = mamba_config()?;
+        Ok((mamba::Model::new(&config, vb)?, config))
+    })?;
+    Ok(Box::new(move |ids| {
+        model.forward(ids, &mut mamba::State::new(ids.dim(0)?, &config, DType::F32, CPU)?)
+    }))
+}
+
+/// The masked pass of Qwen2's base model, which no cache takes part in.
+fn qwen2_padded(seed: Seed) -> candling::Result<Padded> {
+    let (_, vb) = build(seed, DType::F32, Weights::Hinted, Ok)?;
+    let mut model = qwen2::Model::new(&config(from_value(settings(WIDE)))?, vb)?;
+    Ok(Box::new(move |ids, mask| {
+        model.clear_kv_cache();
+        model.forward(ids, 0, Some(mask))
     }))
 }

@@ -7,30 +7,33 @@ use candling::{Batch, Learner, Seed};
 use serde_json::{from_value, json};
 
 use super::{
-    Kind, Model,
+    Kind, Model, Padded,
     build::{CPU, VOCABULARY, Weights, build, config, cross_entropy_everywhere, tokens},
 };
 
 const fn encoder(
     name: &'static str,
-    learner: fn(Seed) -> candling::Result<(Learner<'static>, Batch)>,
+    build: fn(Seed, DType) -> candling::Result<(Learner<'static>, Batch)>,
+    padded: fn(Seed) -> candling::Result<Padded>,
     cuts: &'static [&'static str],
 ) -> Model {
     Model {
         name,
         kind: Kind::Encoder,
-        learner,
+        build,
         step: None,
         narrow_step: None,
         positions: None,
+        padded: Some(padded),
+        rows: None,
         cuts,
     }
 }
 
 pub(super) const MODELS: &[Model] = &[
-    encoder("bert", bert, &["LayerNorm::forward"]),
-    encoder("distilbert", distilbert, &["LayerNorm::forward"]),
-    encoder("modernbert", modernbert, &["rope"]),
+    encoder("bert", bert, bert_padded, &["LayerNorm::forward"]),
+    encoder("distilbert", distilbert, distilbert_padded, &["LayerNorm::forward"]),
+    encoder("modernbert", modernbert, modernbert_padded, &["rope"]),
 ];
 
 /// A token at every position is to be told from the others: what these models are trained for, without the masking.
@@ -38,14 +41,14 @@ fn batch(seed: Seed) -> Result<Batch> {
     Ok((tokens(seed, "ids")?, tokens(seed, "targets")?).into())
 }
 
-fn bert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = bert_model(seed)?;
+fn bert(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
+    let (vars, model) = bert_model(seed, dtype)?;
     let forward = move |ids: &Tensor| model.forward(ids, &ids.zeros_like()?, None);
     Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
 }
 
-fn bert_model(seed: Seed) -> candling::Result<(VarMap, bert::BertForMaskedLM)> {
-    build(seed, Weights::Hinted, |vb| {
+fn bert_model(seed: Seed, dtype: DType) -> candling::Result<(VarMap, bert::BertForMaskedLM)> {
+    build(seed, dtype, Weights::Hinted, |vb| {
         let config: bert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "hidden_size": 16,
@@ -64,8 +67,8 @@ fn bert_model(seed: Seed) -> candling::Result<(VarMap, bert::BertForMaskedLM)> {
     })
 }
 
-fn distilbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = distilbert_model(seed)?;
+fn distilbert(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
+    let (vars, model) = distilbert_model(seed, dtype)?;
     let forward = move |ids: &Tensor| {
         // Ones where a position must not be seen.
         let tokens = ids.dim(1)?;
@@ -74,8 +77,11 @@ fn distilbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
     Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
 }
 
-fn distilbert_model(seed: Seed) -> candling::Result<(VarMap, distilbert::DistilBertForMaskedLM)> {
-    build(seed, Weights::Hinted, |vb| {
+fn distilbert_model(
+    seed: Seed,
+    dtype: DType,
+) -> candling::Result<(VarMap, distilbert::DistilBertForMaskedLM)> {
+    build(seed, dtype, Weights::Hinted, |vb| {
         let config: distilbert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "dim": 16,
@@ -91,14 +97,17 @@ fn distilbert_model(seed: Seed) -> candling::Result<(VarMap, distilbert::DistilB
     })
 }
 
-fn modernbert(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, model) = modernbert_model(seed)?;
+fn modernbert(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
+    let (vars, model) = modernbert_model(seed, dtype)?;
     let forward = move |ids: &Tensor| model.forward(ids, &ids.ones_like()?);
     Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch(seed)?))
 }
 
-fn modernbert_model(seed: Seed) -> candling::Result<(VarMap, modernbert::ModernBertForMaskedLM)> {
-    build(seed, Weights::Hinted, |vb| {
+fn modernbert_model(
+    seed: Seed,
+    dtype: DType,
+) -> candling::Result<(VarMap, modernbert::ModernBertForMaskedLM)> {
+    build(seed, dtype, Weights::Hinted, |vb| {
         let config: modernbert::Config = config(from_value(json!({
             "vocab_size": VOCABULARY,
             "hidden_size": 16,
@@ -117,25 +126,20 @@ fn modernbert_model(seed: Seed) -> candling::Result<(VarMap, modernbert::ModernB
     })
 }
 
-/// Ids `[batch, time]` and a mask of the same dims, 1 for a real token, to an output for every position.
-#[cfg(test)]
-pub(super) type Padded = Box<dyn FnMut(&Tensor, &Tensor) -> Result<Tensor>>;
+fn bert_padded(seed: Seed) -> candling::Result<Padded> {
+    let (_, model) = bert_model(seed, DType::F32)?;
+    Ok(Box::new(move |ids, mask| model.forward(ids, &ids.zeros_like()?, Some(mask))))
+}
 
-/// The encoders that take a mask.
-#[cfg(test)]
-pub(super) fn padded(seed: Seed) -> candling::Result<Vec<(&'static str, Padded)>> {
-    let (_, bert) = bert_model(seed)?;
-    let (_, distilbert) = distilbert_model(seed)?;
-    let (_, modernbert) = modernbert_model(seed)?;
-    Ok(vec![
-        ("bert", Box::new(move |ids, mask| bert.forward(ids, &ids.zeros_like()?, Some(mask)))),
-        (
-            "distilbert",
-            Box::new(move |ids, mask| {
-                let unseen = mask.eq(&mask.zeros_like()?)?.unsqueeze(1)?.unsqueeze(1)?;
-                distilbert.forward(ids, &unseen)
-            }),
-        ),
-        ("modernbert", Box::new(move |ids, mask| modernbert.forward(ids, mask))),
-    ])
+fn distilbert_padded(seed: Seed) -> candling::Result<Padded> {
+    let (_, model) = distilbert_model(seed, DType::F32)?;
+    Ok(Box::new(move |ids, mask| {
+        let unseen = mask.eq(&mask.zeros_like()?)?.unsqueeze(1)?.unsqueeze(1)?;
+        model.forward(ids, &unseen)
+    }))
+}
+
+fn modernbert_padded(seed: Seed) -> candling::Result<Padded> {
+    let (_, model) = modernbert_model(seed, DType::F32)?;
+    Ok(Box::new(move |ids, mask| model.forward(ids, mask)))
 }

@@ -18,28 +18,34 @@ pub(super) const MODELS: &[Model] = &[
     Model {
         name: "t5 encoder",
         kind: Kind::Encoder,
-        learner: t5_encoder,
+        build: t5_encoder,
         step: None,
         narrow_step: None,
         positions: None,
+        padded: None,
+        rows: None,
         cuts: &["softmax_last_dim"],
     },
     Model {
         name: "t5",
         kind: Kind::EncoderDecoder,
-        learner: t5_pair,
+        build: t5_pair,
         step: Some(t5_step),
         narrow_step: None,
         positions: None,
+        padded: None,
+        rows: None,
         cuts: &["softmax_last_dim"],
     },
     Model {
         name: "whisper",
         kind: Kind::EncoderDecoder,
-        learner: whisper,
+        build: whisper,
         step: None,
         narrow_step: None,
         positions: None,
+        padded: None,
+        rows: None,
         cuts: &["LayerNorm::forward", "softmax_last_dim"],
     },
 ];
@@ -57,9 +63,9 @@ fn t5_config() -> t5::Config {
 }
 
 /// The encoder's outputs, averaged over the positions, under a linear head.
-fn t5_encoder(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
+fn t5_encoder(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
     const CLASSES: usize = 3;
-    let (vars, (mut model, head)) = build(seed, Weights::Unhinted, |vb| {
+    let (vars, (mut model, head)) = build(seed, dtype, Weights::Unhinted, |vb| {
         let head = candle_nn::linear(16, CLASSES, vb.pp("head"))?;
         Ok((t5::T5EncoderModel::load(vb, &t5_config())?, head))
     })?;
@@ -70,8 +76,8 @@ fn t5_encoder(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
     Ok((Learner::new(&vars, forward, loss::cross_entropy), tokens_and_class(seed, CLASSES)?))
 }
 
-fn t5_pair(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
-    let (vars, mut model) = t5_model(seed)?;
+fn t5_pair(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
+    let (vars, mut model) = t5_model(seed, dtype)?;
     let forward = move |[source, target]: &[Tensor; 2]| {
         model.clear_kv_cache();
         model.forward(source, target)
@@ -83,7 +89,7 @@ fn t5_pair(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
 
 /// Steps of the decoder; the source is the learner's.
 fn t5_step(seed: Seed) -> candling::Result<Step> {
-    let (_, mut model) = t5_model(seed)?;
+    let (_, mut model) = t5_model(seed, DType::F32)?;
     let source = tokens(seed, "source")?;
     let mut encoded = None;
     Ok(Box::new(move |ids, offset| {
@@ -99,15 +105,20 @@ fn t5_step(seed: Seed) -> candling::Result<Step> {
     }))
 }
 
-fn t5_model(seed: Seed) -> candling::Result<(candle_nn::VarMap, t5::T5ForConditionalGeneration)> {
-    build(seed, Weights::Unhinted, |vb| t5::T5ForConditionalGeneration::load(vb, &t5_config()))
+fn t5_model(
+    seed: Seed,
+    dtype: DType,
+) -> candling::Result<(candle_nn::VarMap, t5::T5ForConditionalGeneration)> {
+    build(seed, dtype, Weights::Unhinted, |vb| {
+        t5::T5ForConditionalGeneration::load(vb, &t5_config())
+    })
 }
 
 /// A spectrogram and the tokens so far to the logits of each next token.
-fn whisper(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
+fn whisper(seed: Seed, dtype: DType) -> candling::Result<(Learner<'static>, Batch)> {
     const BANDS: usize = 8;
     const FRAMES: usize = 16;
-    let (vars, mut model) = build(seed, Weights::Unhinted, |vb| {
+    let (vars, mut model) = build(seed, dtype, Weights::Unhinted, |vb| {
         let config: whisper::Config = config(from_value(json!({
             "num_mel_bins": BANDS,
             "max_source_positions": FRAMES / 2,
@@ -126,7 +137,7 @@ fn whisper(seed: Seed) -> candling::Result<(Learner<'static>, Batch)> {
         let decoded = model.decoder.forward(ids, &encoded, true)?;
         model.decoder.final_linear(&decoded)
     };
-    let mel = seed.normal("mel", (ROWS, BANDS, FRAMES), DType::F32, CPU)?;
+    let mel = seed.normal("mel", (ROWS, BANDS, FRAMES), dtype, CPU)?;
     let inputs = [mel, tokens(seed, "ids")?];
     let batch = (inputs, tokens(seed, "next")?).into();
     Ok((Learner::new(&vars, forward, cross_entropy_everywhere), batch))

@@ -175,3 +175,27 @@ fn the_function_that_cannot_be_judged_is_named() {
     assert!(not_run(apart(Tensor::tanh, Tensor::tanh, &nan)).contains("not-finite"));
     assert!(not_run(apart(Tensor::tanh, Tensor::log, &x)).contains("the second function"));
 }
+
+/// Llama casts its logits to f32, whatever it computes in: of ids, which have no last place to be moved by, nothing else tells
+/// how it rounds.
+#[test]
+fn an_output_computed_in_a_narrower_format_is_told() -> candling::Result<()> {
+    let ids = Seed::new(1).tokens("ids", 20, (4, 6), CPU)?;
+    let table = normal(&[20, 8], DType::F32);
+    let rows = |ids: &Tensor, table: &Tensor| table.index_select(&ids.flatten_all()?, 0)?.tanh();
+    let full = |ids: &Tensor| rows(ids, &table);
+    let narrow = |ids: &Tensor| rows(ids, &table.to_dtype(DType::BF16)?);
+    let widened = |ids: &Tensor| narrow(ids)?.to_dtype(DType::F32);
+    let failure = Equivalent::new().check(full, widened, &ids).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::ValuesDiffer));
+    let said = "every value of the second function is exact in bf16";
+    assert!(failure.text().replace('\n', " ").contains(said), "{failure}");
+    Equivalent::new().check(full, narrow, &ids)?;
+
+    // Halves are exact in any format, and so few of them say nothing.
+    let some = |ids: &Tensor| full(ids)?.narrow(1, 0, 1)?.narrow(0, 0, 12);
+    let halves = |ids: &Tensor| (some(ids)? * 2.0)?.round()? / 2.0;
+    let failure = Equivalent::new().check(some, halves, &ids).unwrap_err();
+    assert!(!failure.text().contains("is exact in"), "{failure}");
+    Ok(())
+}

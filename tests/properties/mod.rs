@@ -4,7 +4,6 @@ mod clean;
 mod deterministic;
 mod equivalent;
 mod layout_invariant;
-mod models;
 mod nonlinear;
 mod quiet;
 mod sensitive;

@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::{
     blind::refuse_blind,
+    narrow::computed_in,
     rounding::{self, Allowed, coarser, in_one_dtype},
 };
 use crate::{
@@ -29,6 +30,9 @@ use crate::{
 /// inputs, and 64 where the input holds integers (see [`Invariant`](super::Invariant)). No size is built in: outputs of
 /// 10,000 are not held to 1e-5, and at size 1 the two GELUs, 4.7e-4 apart, are told from each other in f32. Outputs of
 /// integers are exact.
+///
+/// A model of ids that computes in bf16 and returns f32 shows its rounding nowhere: let it return what it computes in. Where
+/// every value of one output fits a narrower format, the failure says so.
 ///
 /// # Errors
 ///
@@ -191,13 +195,17 @@ impl Equivalent {
         if findings.is_empty() {
             return Ok(allowed);
         }
-        Err(Failure::violated(format!("the two functions disagree: {}", told.headline()))
+        let failure = Failure::violated(format!("the two functions disagree: {}", told.headline()))
             .fact("input", dims_of(x))
             .fact("actual", format!("the first function, {}", kind_of(first)))
             .fact("expected", format!("the second function, {}", kind_of(second)))
             .facts_of(&told)
             .fact("noise", allowed.reason)
-            .with_findings(findings))
+            .with_findings(findings);
+        Err(match narrow_side(first, second)? {
+            Some(words) => failure.fact("format", words),
+            None => failure,
+        })
     }
 
     fn not_of_one_shape(&self, x: &[Tensor], first: &Tensor, second: &Tensor) -> Result<()> {
@@ -221,6 +229,21 @@ impl Equivalent {
         .fact("expected", format!("the second function, {}", kind_of(second)))
         .finding(finding))
     }
+}
+
+/// What to do about one output that was computed in a narrower format, where the other was not.
+fn narrow_side(first: &Tensor, second: &Tensor) -> Result<Option<String>> {
+    let formats = (computed_in(first)?, computed_in(second)?);
+    let (which, output, format) = match formats {
+        (Some(format), None) => ("first", first, format),
+        (None, Some(format)) => ("second", second, format),
+        _ => return Ok(None),
+    };
+    let (own, format) = (output.dtype().as_str(), format.as_str());
+    Ok(Some(format!(
+        "every value of the {which} function is exact in {format}: if it computes in {format} and converts to {own}, let it \
+         return {format}, and what {format} rounds is allowed"
+    )))
 }
 
 fn coarser_dtype(a: &Tensor, b: &Tensor) -> DType {

@@ -7,6 +7,7 @@ mod equivariant;
 mod invariant;
 mod layout_invariant;
 mod moved;
+mod narrow;
 mod nonlinear;
 mod rounding;
 mod sensitive;

@@ -6,5 +6,4 @@ mod clean;
 mod dependence;
 mod leaks;
 mod models;
-mod transformers;
 mod uses_input;
