@@ -88,7 +88,7 @@ fn explained(tried: &[Tried], bad: &[&Tried], ignored: bool) -> (String, Option<
         return (
             "what the padding holds does not matter, and how much there is does: something counts it, or positions shift"
                 .to_owned(),
-            Some("look for a mean or a norm over time that divides by its length"),
+            Some("look for a mean or a norm over time that divides by its length, and for positions that are not counted from the first real one"),
         );
     }
     let content = bad.iter().filter(|t| t.question == Question::Content).map(|t| t.difference);
