@@ -174,6 +174,15 @@ impl Failure {
         self.0.source.as_deref().map_or_else(|| self.0.headline.clone(), message_of)
     }
 
+    /// The findings; where the check has help of its own, the first of them carries it as its advice.
+    pub(crate) fn helped_findings(&self) -> Vec<Finding> {
+        let mut findings = self.0.findings.clone();
+        if let (Some(first), Some(help)) = (findings.first_mut(), &self.0.help) {
+            *first = first.clone().advice_is(help.clone());
+        }
+        findings
+    }
+
     /// The facts of another failure after those of this one.
     pub(crate) fn facts_of(mut self, other: &Failure) -> Self {
         self.0.facts.extend(other.0.facts.iter().cloned());

@@ -113,7 +113,11 @@ fn advice(failure: &Content) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for finding in confirmed.chain(first) {
         let code = finding.cause().code();
-        let line = format!("{}; see docs/causes.md#{code}", finding.advice());
+        let advice = finding.advice();
+        let line = match advice.contains("docs/causes.md#") {
+            true => advice.to_owned(),
+            false => format!("{advice}; see docs/causes.md#{code}"),
+        };
         if !lines.contains(&line) {
             lines.push(line);
         }

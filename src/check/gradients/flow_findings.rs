@@ -17,6 +17,13 @@ use crate::{
 pub(super) fn findings(judgement: &Judgement<'_, '_>) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     found.extend(not_finite(judgement)?);
+    // NaN stays NaN whatever a variable does: who is used, and who is cut, cannot be seen by it.
+    if to_f64_vec(&judgement.pass.evaluation.loss)?.iter().any(|loss| loss.is_nan()) {
+        if found.is_empty() {
+            found.push(Finding::confirmed(Cause::NotFinite, "it is NaN").at("the loss"));
+        }
+        return Ok(found);
+    }
     found.extend(cut(judgement)?);
     found.extend(partly_cut(judgement));
     found.extend(unused(judgement));

@@ -32,7 +32,9 @@ use values::{finite, labels};
 /// The forward closure is judged in evaluation mode. Where the learner does not know modes ([`Learner::with_modes`] does), its
 /// closure may be one of training: random draws are no failure then, nor are rows mixed by a model with running statistics.
 ///
-/// All checks run, whether or not one fails; the failure lists each with its verdict, and all findings together.
+/// All checks run, whether or not one fails; the failure lists each with its verdict, and all findings together. Two
+/// failures make what follows them meaningless, and it is left out then: slopes where a gradient is cut, and whatever
+/// trains or differentiates where the function keeps state between calls.
 ///
 /// # Errors
 ///
@@ -90,6 +92,9 @@ const CHECKS: [&str; 10] = [
     "units_alive",
     "overfits_batch",
 ];
+
+/// Where the checks begin that need a loss.
+const FIRST_ON_GRADIENTS: usize = 6;
 
 impl Default for Healthy {
     fn default() -> Self {
@@ -170,9 +175,18 @@ impl Healthy {
         if !learner.owns_data() {
             outcomes.extend(self.functions(learner, batch)?);
         }
-        outcomes.extend(self.gradients(learner, batch));
         let mut fit = None;
-        if self.runs("overfits_batch") && learner.has_loss() {
+        let mut left_out = Vec::new();
+        // Such a function is another one at every step, and may carry the graph of all earlier calls along.
+        let keeps_state = found(&outcomes, "deterministic", Cause::StateKept);
+        if keeps_state {
+            let names = CHECKS[FIRST_ON_GRADIENTS..].iter().filter(|name| self.runs(name));
+            let names = names.filter(|_| learner.has_loss());
+            left_out.extend(names.map(|name| (*name, "not run: state is kept between calls")));
+        } else {
+            self.gradients(learner, batch, &mut outcomes, &mut left_out);
+        }
+        if self.runs("overfits_batch") && learner.has_loss() && !keeps_state {
             let mut options = OverfitsBatch::new();
             if let Some(loss) = self.loss_below {
                 options = options.loss_below(loss);
@@ -189,7 +203,7 @@ impl Healthy {
             return Err(Failure::vacuous("every check that applies is skipped"));
         }
         match outcomes.iter().any(|(_, outcome)| outcome.is_err()) {
-            true => Err(together(outcomes)),
+            true => Err(together(outcomes, left_out)),
             false => Ok(HealthyReport { ran, overfits_batch: fit }),
         }
     }
@@ -221,24 +235,32 @@ impl Healthy {
     }
 
     /// The checks on gradients that apply: slopes cannot be measured in half precision, and a graph that ends before
-    /// every layer shows none.
-    fn gradients(&self, learner: &Learner<'_>, batch: &Batch) -> Vec<(&'static str, Result<()>)> {
-        let mut outcomes = Vec::new();
+    /// every layer shows none. Behind a cut every gradient is wrong, which is no second bug.
+    fn gradients(
+        &self,
+        learner: &Learner<'_>,
+        batch: &Batch,
+        outcomes: &mut Vec<(&'static str, Result<()>)>,
+        left_out: &mut Vec<(&'static str, &'static str)>,
+    ) {
         if !learner.has_loss() {
-            return outcomes;
+            return;
         }
         let allowed = &self.allowed;
         if self.runs("gradients_flow") {
             let options = allowed.iter().fold(GradientsFlow::new(), |o, cause| o.allow(*cause));
             outcomes.push(("gradients_flow", options.check(learner, batch).map(drop)));
         }
+        let cut = found(outcomes, "gradients_flow", Cause::GradientCut);
         let mut where_it_applies = |name: &'static str, outcome: Result<()>| {
             let applies = |f: &Failure| f.kind() == FailureKind::Violated;
             if outcome.as_ref().err().is_none_or(applies) {
                 outcomes.push((name, outcome));
             }
         };
-        if self.runs("gradients_correct") {
+        if self.runs("gradients_correct") && cut {
+            left_out.push(("gradients_correct", "not run: a gradient is cut"));
+        } else if self.runs("gradients_correct") {
             let options = allowed.iter().fold(GradientsCorrect::new(), |o, cause| o.allow(*cause));
             where_it_applies("gradients_correct", options.check(learner, batch).map(drop));
         }
@@ -246,7 +268,6 @@ impl Healthy {
             let options = allowed.iter().fold(UnitsAlive::new(), |o, cause| o.allow(*cause));
             where_it_applies("units_alive", options.check(learner, batch).map(drop));
         }
-        outcomes
     }
 
     fn runs(&self, check: &str) -> bool {
@@ -263,4 +284,11 @@ impl Healthy {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a check proved a cause.
+fn found(outcomes: &[(&'static str, Result<()>)], check: &str, cause: Cause) -> bool {
+    let failures = outcomes.iter().filter(|(name, _)| *name == check);
+    let mut findings = failures.filter_map(|(_, o)| o.as_ref().err()).flat_map(Failure::findings);
+    findings.any(|finding| finding.cause() == cause && finding.is_confirmed())
 }

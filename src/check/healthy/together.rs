@@ -2,8 +2,12 @@
 
 use crate::{Cause, Failure, FailureKind, Finding, Result, verdict::count};
 
-/// One failure of several: a line for each check, then all their findings.
-pub(super) fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
+/// One failure of several: a line for each check and for each that was left out, then all their findings, each with the
+/// help of the check that made it.
+pub(super) fn together(
+    outcomes: Vec<(&'static str, Result<()>)>,
+    left_out: Vec<(&'static str, &'static str)>,
+) -> Failure {
     let all = outcomes.len();
     let failures: Vec<&Failure> = outcomes.iter().filter_map(|(_, o)| o.as_ref().err()).collect();
     let headline = format!("{} of {} failed", failures.len(), count(all, "check"));
@@ -22,12 +26,16 @@ pub(super) fn together(outcomes: Vec<(&'static str, Result<()>)>) -> Failure {
         };
         failure = failure.fact(*name, verdict);
     }
+    for (name, why) in left_out {
+        failure = failure.fact(name, why);
+    }
     for failed in failures {
         // What two checks prove is said once, by the one that was made for it.
         let proved: Vec<Cause> =
             failure.findings().iter().filter(|f| f.is_confirmed()).map(Finding::cause).collect();
-        let new = failed.findings().iter().filter(|finding| !proved.contains(&finding.cause()));
-        failure = failure.facts_of(failed).with_findings(new.cloned().collect::<Vec<_>>());
+        let mut new = failed.helped_findings();
+        new.retain(|finding| !proved.contains(&finding.cause()));
+        failure = failure.facts_of(failed).with_findings(new);
     }
     failure
 }

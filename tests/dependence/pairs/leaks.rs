@@ -28,7 +28,8 @@ fn no_mask() {
     output position 0 depends on input position 1, the next one
 
       extent   28 of 28 pairs of an output and a later input depend, up to 7 positions apart
-      pattern  every output sees every later position, as it sees earlier ones: there is no mask
+      pattern  every output sees every later position, as it sees earlier ones: there is no mask, or something
+               beside it mixes all positions
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXXXX
                1 ##XXXXXX
@@ -41,8 +42,8 @@ fn no_mask() {
 
       confirmed  future-leak   output 0, input 1: other values there move it by 0.805; other values where it may
                                look, by 5.21
-      help       add minus infinity above the diagonal of the scores, before the softmax; see
-                 docs/causes.md#future-leak
+      help       add minus infinity above the diagonal of the scores, before the softmax; where that is done, look
+                 for a softmax, a norm, a mean or a reshape across the positions; see docs/causes.md#future-leak
     ");
 }
 
@@ -387,7 +388,8 @@ fn of_several_inputs_the_one_that_leaks_is_named() {
     output position 0 depends on input position 1, the next one
 
       extent   15 of 15 pairs of an output and a later input depend, up to 5 positions apart
-      pattern  every output sees every later position, as it sees earlier ones: there is no mask
+      pattern  every output sees every later position, as it sees earlier ones: there is no mask, or something
+               beside it mixes all positions
       seen     outputs down, inputs across; # depends, X depends and must not
                0 #XXXXX
                1 ##XXXX
@@ -398,9 +400,9 @@ fn of_several_inputs_the_one_that_leaks_is_named() {
 
       confirmed  future-leak   output 0, input 1: other values there move it by 1.3; other values where it may
                                look, by 3.16; it comes through tensor 1 of the input
-      help       add minus infinity above the diagonal of the scores, before the softmax; a tensor of which the
-                 output may see all, such as an encoder's memory, belongs into the closure; see
-                 docs/causes.md#future-leak
+      help       add minus infinity above the diagonal of the scores, before the softmax; where that is done, look
+                 for a softmax, a norm, a mean or a reshape across the positions; a tensor of which the output may
+                 see all, such as an encoder's memory, belongs into the closure; see docs/causes.md#future-leak
     ");
     let other = [sequence(1, 2, 6), sequence(2, 2, 7)];
     Causal::new().check(f, &other).unwrap();

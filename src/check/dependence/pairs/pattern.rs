@@ -136,7 +136,7 @@ impl Pattern {
     pub(super) fn sentence(self) -> String {
         match self {
             Pattern::NoMask => {
-                "every output sees every later position, as it sees earlier ones: there is no mask".to_owned()
+                "every output sees every later position, as it sees earlier ones: there is no mask, or something beside it mixes all positions".to_owned()
             }
             Pattern::Soft(share) => format!(
                 "outputs see later positions, {} times as much as earlier ones: a soft mask, such as -10 for minus infinity",
@@ -165,7 +165,8 @@ impl Pattern {
     pub(super) fn advice(self) -> Option<&'static str> {
         Some(match self {
             Pattern::NoMask => {
-                "add minus infinity above the diagonal of the scores, before the softmax"
+                "add minus infinity above the diagonal of the scores, before the softmax; where that is done, look for a softmax, a \
+                 norm, a mean or a reshape across the positions"
             }
             Pattern::Soft(_) => {
                 "mask with `f32::NEG_INFINITY` or -1e9, which come out of the softmax as exactly 0"

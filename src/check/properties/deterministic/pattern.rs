@@ -16,6 +16,8 @@ use crate::{
 const LOOKED_AT: usize = 6;
 /// The same where some of them are equal: a coin that falls on one side nine times in a row is 1 in 256.
 const LOOKED_AT_IF_EQUAL: usize = 12;
+/// What a cycle must have against chance: 1 in 256, as a coin that falls as it did before eight times in a row.
+const BITS_OF_A_CYCLE: f64 = 8.0;
 
 /// Tells how the outputs of calls on one input, not all equal, differ. Calls on until there are enough to see a pattern.
 pub(super) fn told(calls: &mut Calls<'_, '_>, mut outputs: Vec<Tensor>) -> Result<Failure> {
@@ -89,18 +91,16 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
         };
         return Ok(failure.finding(kept(evidence)));
     }
-    for period in 2..=n / 3 {
-        let mut repeats = true;
-        for i in period..n {
-            repeats = repeats && same(i - period, i)?;
-        }
-        if repeats {
-            let evidence = match period {
-                2 => "the calls alternate between two results".to_owned(),
-                _ => format!("the calls go round {period} results, always in the same order"),
-            };
-            return Ok(failure.finding(kept(evidence)));
-        }
+    if let Some((start, period)) = cycle(outputs)? {
+        let round = match period {
+            2 => "alternate between two results".to_owned(),
+            _ => format!("go round {period} results, always in the same order"),
+        };
+        return Ok(failure.finding(kept(match start {
+            0 => format!("the calls {round}"),
+            1 => format!("after the first call they {round}"),
+            _ => format!("after the first {start} calls they {round}"),
+        })));
     }
     let values = outputs.iter().map(to_f64_vec).collect::<candle_core::Result<Vec<_>>>()?;
     let steps = Steps::between(&values);
@@ -119,6 +119,26 @@ fn pattern(failure: Failure, outputs: &[Tensor], worst: &Difference) -> Result<F
         return Ok(failure.finding(kept(evidence)));
     }
     randomly(failure, outputs, &values, worst)
+}
+
+/// The call from which on the outputs go round, and how many they go round: a cache that fills up first and is cleared
+/// when it is full.
+fn cycle(outputs: &[Tensor]) -> Result<Option<(usize, usize)>> {
+    let n = outputs.len();
+    // Of draws among so many results each repeats the one a period before with a chance of one in so many.
+    let bits = (distinct(outputs)? as f64).log2();
+    for start in 0..=n / 4 {
+        for period in 2..=(n - start) / 3 {
+            let mut repeats = (n - start - period) as f64 * bits >= BITS_OF_A_CYCLE;
+            for i in start + period..n {
+                repeats = repeats && same_bits(&outputs[i - period], &outputs[i])?;
+            }
+            if repeats {
+                return Ok(Some((start, period)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// How many of the outputs are the first of their kind.

@@ -92,7 +92,8 @@ fn explained(tried: &[Tried], bad: &[&Tried], ignored: bool) -> (String, Option<
             "what the padding holds does not matter, and how much there is does: something counts it, or positions shift"
                 .to_owned(),
             Some(
-                "look for a mean or a norm over time that divides by its length, and for a maximum that sees masked zeros",
+                "look for a mean or a norm over time that divides by its length, for a maximum that sees masked zeros, and for \
+                 positions that are not counted from the first real one",
             ),
         );
     }
