@@ -123,8 +123,28 @@ pub(crate) fn of_function(
     Ok(noise)
 }
 
+/// The last place of the coarsest format that all these values have in common, where that is coarser than `own`: a model
+/// may compute in half precision and return f32.
+pub(crate) fn short_format(values: &[f64], own: f64) -> f64 {
+    /// So many values are not all short by chance.
+    const ENOUGH: usize = 16;
+    let values = || values.iter().copied().filter(|v| v.is_finite() && *v != 0.0);
+    if own == 0.0 || values().filter(|v| v.fract() != 0.0).count() < ENOUGH {
+        return own;
+    }
+    let formats: [(DType, fn(f64) -> f64); 3] = [
+        (DType::BF16, |v| half::bf16::from_f64(v).to_f64()),
+        (DType::F16, |v| half::f16::from_f64(v).to_f64()),
+        (DType::F32, |v| f64::from(v as f32)),
+    ];
+    let short = formats.into_iter().find(|(_, rounded)| values().all(|v| rounded(v) == v));
+    short.and_then(|(format, _)| epsilon(format)).map_or(own, |short| short.max(own))
+}
+
 /// The last place of a coarser format than `own` to which the input can be rounded without a change of the output.
-fn inner_format(
+///
+/// `movable` has the last place of each input, and none for those that must stay.
+pub(crate) fn inner_format(
     f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
     x: &[Tensor],
     movable: &[Option<f64>],

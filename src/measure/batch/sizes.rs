@@ -1,12 +1,12 @@
 //! The same rows in a batch of another size.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::Probed;
 use crate::{
     Result, Seed,
     measure::{
-        noise::{epsilon, nudged},
+        noise::{epsilon, inner_format, nudged, short_format},
         perturb::largest_difference,
         values::{is_floating, to_f64_vec},
     },
@@ -69,11 +69,33 @@ pub(crate) fn part(probed: &mut Probed<'_, '_>, part: Part) -> Result<Outcome> {
 /// its own noise, a few units in the last place.
 pub(crate) fn least_rounding(own: &Tensor) -> Result<f64> {
     let Some(epsilon) = epsilon(own.dtype()) else { return Ok(0.0) };
-    let units = match own.dtype() {
-        DType::F64 | DType::F32 => 1024.0,
-        _ => 32.0,
-    };
-    Ok(units * epsilon * largest(to_f64_vec(own)?.into_iter()))
+    Ok(units(epsilon) * epsilon * largest(to_f64_vec(own)?.into_iter()))
+}
+
+/// How many last places: half precision is its own noise.
+fn units(epsilon: f64) -> f64 {
+    if epsilon < HALF { 1024.0 } else { 32.0 }
+}
+
+/// The last place of f16.
+const HALF: f64 = 1.0 / 1024.0;
+
+/// The last place of the coarsest format that the function is seen to compute in: a model in half precision may take ids
+/// and return probabilities in f32. It shows in its outputs, where they are all short; in the graph behind them; or when
+/// the input can be rounded to that format without a change.
+fn coarsest(probed: &mut Probed<'_, '_>, own: &[f64]) -> Result<f64> {
+    let dtype = probed.own().dtype();
+    let Some(returned) = epsilon(dtype) else { return Ok(0.0) };
+    let nodes = probed.with_graph()?;
+    let inside = nodes.sorted_nodes().into_iter().filter_map(|node| epsilon(node.dtype()));
+    let seen = inside.fold(short_format(own, returned), f64::max);
+    if seen >= HALF {
+        return Ok(seen);
+    }
+    let (base, output) = (probed.base()?, probed.own().clone());
+    let movable: Vec<Option<f64>> = base.iter().map(|member| epsilon(member.dtype())).collect();
+    let rounded = inner_format(&mut |x| probed.call(x), &base, &movable, &output, seen)?;
+    Ok(rounded.unwrap_or(seen))
 }
 
 /// The change when every float of the input moves by its last bit is the rounding of one step; a batch of another width
@@ -94,7 +116,8 @@ pub(crate) fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
             most = most.max(largest(own.iter().zip(&output).map(|(a, b)| a - b)));
         }
     }
-    Ok(ROUNDINGS * most + least_rounding(probed.own())?)
+    let epsilon = coarsest(probed, &own)?;
+    Ok(ROUNDINGS * most + units(epsilon) * epsilon * largest(own.into_iter()))
 }
 
 /// Masked logits are infinite, and no measure of anything.
