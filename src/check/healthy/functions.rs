@@ -53,11 +53,12 @@ impl<'f, 'a> Functions<'f, 'a> {
     }
 
     /// Token ids may be padding, and of several inputs one may mask another: what such an input does not move is no fault.
+    /// Nor are the last lines of an image that a convolution moving in steps does not reach.
     pub(super) fn uses_input(&self) -> Option<Result<()>> {
         match self.input {
             [only] if only.dtype().is_float() => {
-                let options =
-                    self.allowed.iter().fold(UsesInput::new(), |o, cause| o.allow(*cause));
+                let options = UsesInput::new().may_cut_ends();
+                let options = self.allowed.iter().fold(options, |o, cause| o.allow(*cause));
                 applicable(options.run(&mut |x| self.forward(x), self.input).map(drop))
             }
             _ => None,
