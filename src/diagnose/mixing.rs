@@ -74,10 +74,10 @@ fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Opt
     if centred(probed)? {
         return Ok(Some(Pattern {
             seen: "with one row in all places the output is the same whatever the row holds: what all rows share is \
-                   taken off, as by batch norm in training mode"
+                   taken off, as by batch norm in training mode, or by a softmax over dimension 0"
                 .to_owned(),
-            help: "test in evaluation mode (`forward_t(x, false)`); in training, batch norm mixes rows by design: \
-                   `.allow(Cause::BatchMixed)`",
+            help: "test batch norm in evaluation mode (`forward_t(x, false)`); in training it mixes rows by design: \
+                   `.allow(Cause::BatchMixed)`; without one, look for a softmax, a mean or a maximum over dimension 0",
         }));
     }
     if shifts_alike(probed, &columns[0])? {
@@ -176,6 +176,17 @@ fn arranged(columns: &[Column], rows: usize) -> Option<Pattern> {
             let seen =
                 "every row depends on the one at its place from the other end: rows are flipped";
             return Some(Pattern { seen: seen.to_owned(), help });
+        }
+        // Three rows are three pairs, which other mistakes make, too. The last row reaches nobody.
+        let is_scan =
+            |c: &Column| (0..rows).all(|r| r == c.source || c.noticed[r] == (r > c.source));
+        if rows > 3 && columns.iter().all(is_scan) {
+            return Some(Pattern {
+                seen: "every row depends on all rows before it: rows are taken for steps of time"
+                    .to_owned(),
+                help: "look for a `cumsum(0)`, and for a recurrence or a causal mask over dimension 0: it takes \
+                       [batch, time, ..]",
+            });
         }
     }
     let reaches_all = pairs.len() == rows - 1 && rows > 2;

@@ -106,15 +106,16 @@ fn batch_norm_in_training() {
     all 16 rows of the output depend on other rows of the input
 
       pattern  with one row in all places the output is the same whatever the row holds: what all rows share is
-               taken off, as by batch norm in training mode
+               taken off, as by batch norm in training mode, or by a softmax over dimension 0
       reach    row 0 of the input changes the output of 15 of the 15 other rows
       alone    in a batch of one, the output of row 0 is 2.02 away from what it is in the batch of 16, where its
                size is 2.24; rounding explains 0.000322
 
       confirmed  batch-mixed   row 0 of the output: it changes by 0.374 when row 1 of the input alone is replaced
                                (its size is 2.24)
-      help       test in evaluation mode (`forward_t(x, false)`); in training, batch norm mixes rows by design:
-                 `.allow(Cause::BatchMixed)`; see docs/causes.md#batch-mixed
+      help       test batch norm in evaluation mode (`forward_t(x, false)`); in training it mixes rows by design:
+                 `.allow(Cause::BatchMixed)`; without one, look for a softmax, a mean or a maximum over dimension
+                 0; see docs/causes.md#batch-mixed
     ");
     let report = BatchIndependent::new().allow(Cause::BatchMixed).check(f, &x).unwrap();
     assert_eq!(report.allowed[0].cause(), Cause::BatchMixed);
@@ -235,6 +236,14 @@ fn rows_that_are_shifted_flipped_or_all_alike() {
     assert!(flipped.text().contains("rows are flipped"), "{flipped}");
     let first = mixed(|x| x.broadcast_add(&x.narrow(0, 0, 1)?), &normal(1, &[40, 3], DType::F32));
     assert!(first.text().contains("all rows depend on row 0"), "{first}");
+}
+
+#[test]
+fn rows_taken_for_steps_of_time() {
+    let scan = mixed(|x| x.cumsum(0), &normal(1, &[6, 3], DType::F32));
+    assert!(scan.text().contains("every row depends on all rows before it"), "{scan}");
+    let large = mixed(|x| x.cumsum(0)?.tanh(), &normal(1, &[64, 3], DType::F32));
+    assert!(large.text().contains("every row depends on all rows before it"), "{large}");
 }
 
 #[test]
