@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, panic::Location};
 use candle_core::Tensor;
 
 use super::{
-    leak::Mixing,
+    leak::{Mixing, size},
     matrix::{Matrix, ranges},
     probes::{Along, Probes},
 };
@@ -14,7 +14,7 @@ use crate::{
         function::{self, Function},
     },
     measure::values::{is_readable, to_f64_vec},
-    verdict::{count, number},
+    verdict::count,
 };
 
 /// Every output position depends on the input positions that a mask names, on all of them, and on no other.
@@ -28,7 +28,8 @@ use crate::{
 /// several times, in all rows, before it counts as ignored. A forbidden pair is tried again with all other rows unchanged,
 /// so that rows that are mixed ([`Cause::BatchMixed`]) are not taken for positions that are.
 ///
-/// With `dim = 0` the positions are the rows of the batch themselves.
+/// With `dim = 0` the positions are the rows of the batch themselves. Of several inputs those that have a position for each of
+/// the first one's are changed together, but for masks of minus infinity, as in [`Causal`](super::Causal).
 ///
 /// # Errors
 ///
@@ -202,7 +203,7 @@ impl Dependence {
             let first = *pairs.first()?;
             let evidence = format!(
                 "other values there move it by {}; {} must not depend and {}",
-                number(matrix.get(first.0, first.1)),
+                size(matrix.get(first.0, first.1)),
                 count(pairs.len(), "pair"),
                 if pairs.len() == 1 { "does" } else { "do" },
             );
