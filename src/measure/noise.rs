@@ -132,13 +132,14 @@ pub(crate) fn short_format(values: &[f64], own: f64) -> f64 {
     if own == 0.0 || values().filter(|v| v.fract() != 0.0).count() < ENOUGH {
         return own;
     }
-    let formats: [(DType, fn(f64) -> f64); 3] = [
-        (DType::BF16, |v| half::bf16::from_f64(v).to_f64()),
-        (DType::F16, |v| half::f16::from_f64(v).to_f64()),
-        (DType::F32, |v| f64::from(v as f32)),
-    ];
-    let short = formats.into_iter().find(|(_, rounded)| values().all(|v| rounded(v) == v));
-    short.and_then(|(format, _)| epsilon(format)).map_or(own, |short| short.max(own))
+    let all_are = |short: &dyn Fn(f64) -> f64| values().all(|v| short(v) == v);
+    let format = match () {
+        () if all_are(&|v| half::bf16::from_f64(v).to_f64()) => DType::BF16,
+        () if all_are(&|v| half::f16::from_f64(v).to_f64()) => DType::F16,
+        () if all_are(&|v| f64::from(v as f32)) => DType::F32,
+        () => return own,
+    };
+    epsilon(format).map_or(own, |short| short.max(own))
 }
 
 /// The last place of a coarser format than `own` to which the input can be rounded without a change of the output.

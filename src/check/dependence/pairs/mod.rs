@@ -9,6 +9,7 @@ mod matrix;
 mod pattern;
 mod probes;
 mod uses_input;
+mod wanted;
 
 pub use causal::{Causal, CausalReport};
 pub use dependence::{Dependence, DependenceReport};
