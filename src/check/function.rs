@@ -178,12 +178,23 @@ fn with_rows(output: &Tensor, x: &[Tensor], rank: usize) -> Result<()> {
         0 | 1 => format!("{rows} rows first, as the input"),
         _ => format!("{rank} dimensions or more, {rows} rows first, as the input"),
     };
+    let help = match output.dims().iter().position(|dim| *dim == rows) {
+        Some(dim) if dim > 0 => {
+            format!(
+                "where dimension {dim} holds the rows, let the closure `transpose(0, {dim})` them to the front"
+            )
+        }
+        _ => {
+            "let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`"
+                .to_owned()
+        }
+    };
     Err(Failure::not_run(format!(
         "the function returned dims {:?} for an input of {}; allowed: {first}",
         output.dims(),
         dims_of(x),
     ))
-    .help("let the closure return an output per row: drop a final `sum`, `mean_all` or `flatten`"))
+    .help(help))
 }
 
 /// Two calls gave two results. State settles or moves on from the first call; randomness never agrees with itself.
@@ -318,6 +329,9 @@ mod tests {
         ");
         let mut nan = |x: &[Tensor]| Ok((&x[0] * f64::NAN)?);
         assert!(text(steady(&mut nan, &x)).contains("2 of 2 output values NaN"));
+        let matrix = [Tensor::new(&[[1f32, 2.0], [3.0, 4.0], [5.0, 6.0]], CPU)?];
+        let turned = text(steady_rows(&mut |x: &[Tensor]| Ok(x[0].t()?), &matrix, 1));
+        assert!(turned.contains("where dimension 1 holds the rows"), "{turned}");
         let mut sum = |x: &[Tensor]| Ok(x[0].sum_all()?);
         insta::assert_snapshot!(text(steady_rows(&mut sum, &x, 1)), @"
         the function returned dims [] for an input of dims [2]; allowed: 2 rows first, as the input

@@ -74,14 +74,18 @@ fn sums_to_one(own: &Tensor) -> Result<Option<Pattern>> {
 
 /// Every row depends on every other.
 fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Option<Pattern>> {
-    let taken_off = match () {
-        () if centred(probed)? => Some(
+    let scaled = scaled(probed)?;
+    let is_statistic = |most: f64| scaled.is_some_and(|s| s.all <= most && s.one > 0.1);
+    let centred = centred(probed)?;
+    let taken_off = match centred {
+        // A softmax over the rows gives equal rows equal shares, too, and notices their scale.
+        true if is_statistic(0.25) => Some(
             "with one row in all places the output is the same whatever the row holds: what all rows share",
         ),
-        () if scaled_alike(probed)? => Some(
+        false if is_statistic(0.02) => Some(
             "of all rows times 16 the output is the same, of one row alone it is not: the scale of the batch",
         ),
-        () => None,
+        _ => None,
     };
     if let Some(what) = taken_off {
         return Ok(Some(Pattern {
@@ -89,6 +93,16 @@ fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Opt
             help: "test in evaluation mode (`forward_t(x, false)`); in training, batch norm mixes rows by design: \
                    `.allow(Cause::BatchMixed)`",
             cause: Some(Cause::NormStatsOfBatch),
+        }));
+    }
+    if centred {
+        return Ok(Some(Pattern {
+            seen: "with one row in all places the output is the same whatever the row holds: what all rows share is \
+                   taken off, as by a softmax over dimension 0, or by batch norm in training mode"
+                .to_owned(),
+            help: "look for a softmax, a mean or a maximum over dimension 0; test batch norm in evaluation mode \
+                   (`forward_t(x, false)`)",
+            cause: None,
         }));
     }
     if shifts_alike(probed, &columns[0])? {
@@ -132,28 +146,34 @@ fn centred(probed: &mut Probed<'_, '_>) -> Result<bool> {
     Ok(apart(&one, &other) <= 1e-3 * apart(row(0), row(rows - 1)))
 }
 
-/// Whether the output does not notice the scale of the batch, and notices that of a row: a norm within each row would
-/// notice neither, and a softmax both.
-fn scaled_alike(probed: &mut Probed<'_, '_>) -> Result<bool> {
+/// How far the output moves, in units of how far rows are apart, when rows are 16 times as large.
+#[derive(Clone, Copy, Debug)]
+struct Scaled {
+    /// All rows: a norm over the batch notices little of it (an epsilon beside the variance, a bias before it). A norm
+    /// within each row notices nothing, and a softmax much.
+    all: f64,
+    /// The first row alone, in its own output.
+    one: f64,
+}
+
+fn scaled(probed: &mut Probed<'_, '_>) -> Result<Option<Scaled>> {
     const SCALE: f64 = 16.0;
     let base = probed.base()?;
     if !is_floating(probed.own().dtype()) || base.iter().any(|t| !is_floating(t.dtype())) {
-        return Ok(false);
+        return Ok(None);
     }
     let own = to_f64_vec(probed.own())?;
     let width = own.len() / probed.rows();
     let spread = apart(&own[..width], &own[own.len() - width..]);
     let scaled = base.iter().map(|t| t * SCALE).collect::<candle_core::Result<Vec<_>>>()?;
-    // A variance has an epsilon beside it, which counts for less when the variance is larger.
-    if apart(&to_f64_vec(&probed.call(&scaled)?)?, &own) > 0.02 * spread {
-        return Ok(false);
-    }
+    let all = apart(&to_f64_vec(&probed.call(&scaled)?)?, &own) / spread;
     let one = base.iter().zip(&scaled).map(|(t, scaled)| {
         let rest = t.narrow(0, 1, t.dim(0)? - 1)?;
         Tensor::cat(&[&scaled.narrow(0, 0, 1)?, &rest], 0)
     });
     let one = one.collect::<candle_core::Result<Vec<_>>>()?;
-    Ok(apart(&to_f64_vec(&probed.call(&one)?)?[..width], &own[..width]) > 0.1 * spread)
+    let one = apart(&to_f64_vec(&probed.call(&one)?)?[..width], &own[..width]) / spread;
+    Ok(Some(Scaled { all, one }))
 }
 
 /// Whether all rows but the replaced one moved by the same amount, beyond rounding.
@@ -213,6 +233,18 @@ fn arranged(columns: &[Column], rows: usize) -> Option<Pattern> {
             let seen =
                 "every row depends on the one at its place from the other end: rows are flipped";
             return Some(Pattern { seen: seen.to_owned(), help, cause: None });
+        }
+        // Three rows are three pairs, which other mistakes make, too. The last row reaches nobody.
+        let is_scan =
+            |c: &Column| (0..rows).all(|r| r == c.source || c.noticed[r] == (r > c.source));
+        if rows > 3 && columns.iter().all(is_scan) {
+            return Some(Pattern {
+                seen: "every row depends on all rows before it: rows are taken for steps of time"
+                    .to_owned(),
+                help: "look for a `cumsum(0)`, and for a recurrence or a causal mask over dimension 0: it takes \
+                       [batch, time, ..]",
+                cause: None,
+            });
         }
     }
     let reaches_all = pairs.len() == rows - 1 && rows > 2;

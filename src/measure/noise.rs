@@ -157,8 +157,29 @@ pub(crate) fn of_function(
     Ok(noise)
 }
 
+/// The last place of the coarsest format that all these values have in common, where that is coarser than `own`: a model
+/// may compute in half precision and return f32.
+pub(crate) fn short_format(values: &[f64], own: f64) -> f64 {
+    /// So many values are not all short by chance.
+    const ENOUGH: usize = 16;
+    let values = || values.iter().copied().filter(|v| v.is_finite() && *v != 0.0);
+    if own == 0.0 || values().filter(|v| v.fract() != 0.0).count() < ENOUGH {
+        return own;
+    }
+    let all_are = |short: &dyn Fn(f64) -> f64| values().all(|v| short(v) == v);
+    let format = match () {
+        () if all_are(&|v| half::bf16::from_f64(v).to_f64()) => DType::BF16,
+        () if all_are(&|v| half::f16::from_f64(v).to_f64()) => DType::F16,
+        () if all_are(&|v| f64::from(v as f32)) => DType::F32,
+        () => return own,
+    };
+    epsilon(format).map_or(own, |short| short.max(own))
+}
+
 /// The last place of a coarser format than `own` to which the input can be rounded without a change of the output.
-fn inner_format(
+///
+/// `movable` has the last place of each input, and none for those that must stay.
+pub(crate) fn inner_format(
     f: &mut dyn FnMut(&[Tensor]) -> crate::Result<Tensor>,
     x: &[Tensor],
     movable: &[Option<f64>],

@@ -55,12 +55,13 @@ impl<'f, 'a> Functions<'f, 'a> {
     }
 
     /// Token ids may be padding, and of several inputs one may mask another: what such an input does not move is no fault.
-    /// Nor is an output that nothing moves before training: heads and gates that start at zero are intended.
+    /// Nor are the last lines of an image that a convolution moving in steps does not reach; nor is an output that nothing
+    /// moves before training: heads and gates that start at zero are intended.
     pub(super) fn uses_input(&self) -> Option<Result<()>> {
         match self.input {
             [only] if only.dtype().is_float() => {
-                let options =
-                    self.allowed.iter().fold(UsesInput::new(), |o, cause| o.allow(*cause));
+                let options = UsesInput::new().may_cut_ends();
+                let options = self.allowed.iter().fold(options, |o, cause| o.allow(*cause));
                 let constant = |f: &Failure| f.cause() == Some(Cause::OutputConstant);
                 applicable(options.run(&mut |x| self.forward(x), self.input).map(drop))
                     .filter(|outcome| !outcome.as_ref().is_err_and(constant))

@@ -10,7 +10,7 @@ use crate::Result;
 
 pub(crate) use gradient::{Backward, Flow, GradientLeak};
 pub(crate) use replaced::{Column, Noticed, Probed};
-pub(crate) use sizes::{Outcome, Part, moved_by_last_bits, part};
+pub(crate) use sizes::{HALF, Outcome, Part, coarsest_format, moved_by_last_bits, part};
 
 /// A function of an input's members. What it returns keeps its graph.
 pub(crate) type Function<'f> = dyn FnMut(&[Tensor]) -> Result<Tensor> + 'f;

@@ -4,7 +4,7 @@ use super::Probed;
 use crate::{
     Result, Seed,
     measure::{
-        noise::{nudged, size},
+        noise::{epsilon, inner_format, nudged, short_format, size},
         perturb::largest_difference,
         values::{is_floating, to_f64_vec},
     },
@@ -81,4 +81,25 @@ pub(crate) fn moved_by_last_bits(probed: &mut Probed<'_, '_>) -> Result<f64> {
         }
     }
     Ok(most)
+}
+
+/// The last place of f16.
+pub(crate) const HALF: f64 = 1.0 / 1024.0;
+
+/// The last place of the coarsest format that the function is seen to compute in: a model in half precision may take ids
+/// and return probabilities in f32. It shows in its outputs, where they are all short; in the graph behind them; or when
+/// the input can be rounded to that format without a change.
+pub(crate) fn coarsest_format(probed: &mut Probed<'_, '_>) -> Result<f64> {
+    let Some(returned) = epsilon(probed.own().dtype()) else { return Ok(0.0) };
+    let own = to_f64_vec(probed.own())?;
+    let nodes = probed.with_graph()?;
+    let inside = nodes.sorted_nodes().into_iter().filter_map(|node| epsilon(node.dtype()));
+    let seen = inside.fold(short_format(&own, returned), f64::max);
+    if seen >= HALF {
+        return Ok(seen);
+    }
+    let (base, output) = (probed.base()?, probed.own().clone());
+    let movable: Vec<Option<f64>> = base.iter().map(|member| epsilon(member.dtype())).collect();
+    let rounded = inner_format(&mut |x| probed.call(x), &base, &movable, &output, seen)?;
+    Ok(rounded.unwrap_or(seen))
 }

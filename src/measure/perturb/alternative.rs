@@ -15,7 +15,8 @@ use crate::{Seed, measure::values::to_f64_vec};
 ///
 /// Each element differs from its own value, but for a rounding in half precision.
 pub(crate) fn alternative(tensor: &Tensor, seed: Seed, label: &str) -> Result<Option<Tensor>> {
-    let own = to_f64_vec(tensor)?;
+    // 0 for -0: the other zero would be no other value.
+    let own: Vec<f64> = to_f64_vec(tensor)?.into_iter().map(|value| value + 0.0).collect();
     let draws = seed.units(label, own.len());
     let Some(values) = other_values(&own, &draws, tensor.dtype().is_float()) else {
         return Ok(None);
@@ -56,7 +57,7 @@ fn other_values(own: &[f64], draws: &[f64], floating: bool) -> Option<Vec<f64>> 
             let (low, high) = finite().fold((first, first), |(low, high), v| {
                 (if v < low { v } else { low }, if v > high { v } else { high })
             });
-            let range = high - low;
+            let range = if high > low { high - low } else { low.abs().max(1.0) };
             let moved = |own: f64, u: f64| {
                 // An infinite value among others stands at the end of the range.
                 let at = (own.clamp(low, high) - low) / range + 0.25 + 0.5 * u;
@@ -122,6 +123,12 @@ mod tests {
         let mask = Tensor::new(&[0f32, f32::NEG_INFINITY], CPU)?;
         let other = alternative(&mask, SEED, "a")?.unwrap().to_vec1::<f32>()?;
         assert_eq!(other, [f32::NEG_INFINITY, 0.0]);
+        let zeros = Tensor::new(&[0f32, -0.0, -0.0, 0.0], CPU)?;
+        let other = to_f64_vec(&alternative(&zeros, SEED, "a")?.unwrap())?;
+        assert!(other.iter().all(|v| *v != 0.0), "{other:?}");
+        let both_ends = Tensor::new(&[1f32, f32::INFINITY, f32::NEG_INFINITY], CPU)?;
+        let other = to_f64_vec(&alternative(&both_ends, SEED, "a")?.unwrap())?;
+        assert!(other.iter().all(|v| v.is_finite() && *v != 1.0), "{other:?}");
         let same = Tensor::new(&[4u32, 4, 4], CPU)?;
         assert!(to_f64_vec(&alternative(&same, SEED, "a")?.unwrap())?.iter().all(|v| *v < 4.0));
         for (constant, known) in [

@@ -44,7 +44,12 @@ impl Mix {
 
     /// Whether any member takes part.
     pub(crate) fn is_mixed(&self) -> bool {
-        self.members.iter().any(|member| matches!(member, Member::Mixed { .. }))
+        (0..self.members.len()).any(|member| self.mixes(member))
+    }
+
+    /// Whether this member takes part.
+    pub(crate) fn mixes(&self, member: usize) -> bool {
+        matches!(self.members[member], Member::Mixed { .. })
     }
 
     /// The input itself.

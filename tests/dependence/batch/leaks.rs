@@ -245,6 +245,14 @@ fn rows_that_are_shifted_flipped_or_all_alike() {
 }
 
 #[test]
+fn rows_taken_for_steps_of_time() {
+    let scan = mixed(|x| x.cumsum(0), &normal(1, &[6, 3], DType::F32));
+    assert!(scan.text().contains("every row depends on all rows before it"), "{scan}");
+    let large = mixed(|x| x.cumsum(0)?.tanh(), &normal(1, &[64, 3], DType::F32));
+    assert!(large.text().contains("every row depends on all rows before it"), "{large}");
+}
+
+#[test]
 fn behind_an_operation_that_ends_the_graph() {
     let (_vars, vb) = builder(1, DType::F32);
     let norm = layer_norm(6, 1e-5, vb.pp("norm")).unwrap();

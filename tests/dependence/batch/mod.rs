@@ -5,3 +5,4 @@ mod clean;
 mod forms;
 mod leaks;
 mod models;
+mod precision;

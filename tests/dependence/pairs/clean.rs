@@ -2,7 +2,10 @@
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::{Module, RNN, ops};
-use candling::{Seed, check::Causal};
+use candling::{
+    Seed,
+    check::{Causal, Dependence},
+};
 
 use super::models::{Attention, CPU, Decoder, Mask, TimeConv, WIDTH, sequence};
 
@@ -75,6 +78,32 @@ fn a_norm_and_a_residual_round_a_running_mean() {
             mean.add(&down.forward(&up.forward(&norm.forward(&mean)?)?.gelu()?)?)
         };
         passes("mean", seed, f, &sequence(seed, 3, 12), 1);
+    }
+}
+
+/// The scores' mask comes from outside, as candle-transformers' models take it. Other values in it would leave a row
+/// without a score: NaN, which passes any mask of the layer behind it.
+#[test]
+fn a_mask_of_minus_infinity_as_an_input() {
+    for seed in 0..SEEDS {
+        let (rows, len) = (1 + seed as usize % 4, 4 + seed as usize % 5);
+        let mask = Mask::Above(f32::NEG_INFINITY).scores(len, DType::F32).unwrap();
+        let mask = mask.broadcast_as((rows, len, len)).unwrap();
+        let f = |x: &[Tensor; 2]| {
+            let layer = |h: Tensor| {
+                let scores = (h.matmul(&h.transpose(1, 2)?.contiguous()?)? + &x[1])?;
+                &h + ops::softmax(&scores, 2)?.matmul(&h)?
+            };
+            layer(layer(x[0].clone())?)
+        };
+        let input = [sequence(seed, rows, len), mask];
+        let causal = Causal::new().seed(Seed::new(seed));
+        causal.check(f, &input).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        let lower = Tensor::tril2(len, DType::U8, CPU).unwrap();
+        Dependence::new().check(f, &input, &lower).unwrap_or_else(|f| panic!("seed {seed}: {f}"));
+        // A mask that is the only input is probed itself.
+        let row_of_mask = |mask: &Tensor| mask.exp()?.cumsum(1);
+        causal.check(row_of_mask, &input[1]).unwrap();
     }
 }
 

@@ -52,6 +52,44 @@ fn the_report_says_how() {
     assert_eq!((report.features, report.by_gradient), (3, 0));
 }
 
+/// A convolution of stride 2 without padding, which reads an odd number of lines and columns.
+fn strided(images: &Tensor) -> Result<Tensor> {
+    let (_, vb) = Seed::new(1).var_builder(DType::F32, CPU);
+    let config = candle_nn::Conv2dConfig { stride: 2, ..Default::default() };
+    candle_nn::conv2d(2, 3, 3, config, vb.pp("conv"))?.forward(images)?.mean((2, 3))
+}
+
+#[test]
+fn what_does_not_fill_a_step_falls_off() {
+    let x = normal(&[4, 2, 9, 10]);
+    insta::assert_snapshot!(text(&fails(strided, &x)), @"
+    assertion `uses_input` failed
+    1 of 10 indices of dim 3 does not move the output: 9
+
+      tried  other values in all rows, at the input itself and at 7 more of its kind
+
+      confirmed  input-ignored   dim 3: 1 of 10 indices moves nothing: 9
+      help       where a convolution or a pooling moves in steps, what does not fill the last step falls off: pad
+                 the input, or allow it, `ignore = (3, 9..10)`; else look for a slice that ends too early; see
+                 docs/causes.md#input-ignored
+    ");
+    assert_uses_input!(strided, &x, ignore = (3, 9..10));
+    // No fault of a model: it is healthy.
+    let (vars, vb) = Seed::new(1).var_builder(DType::F32, CPU);
+    let config = candle_nn::Conv2dConfig { stride: 2, ..Default::default() };
+    let conv = candle_nn::conv2d(2, 3, 3, config, vb.pp("conv")).unwrap();
+    let forward = |x: &Tensor| conv.forward(x)?.relu()?.mean((2, 3));
+    let learner = candling::Learner::new(&vars, forward, candle_nn::loss::cross_entropy);
+    let y = Tensor::new(&[0u32, 1, 2, 0], CPU).unwrap();
+    candling::assert_healthy!(learner, (&normal(&[4, 2, 10, 10]), &y), classes = 3);
+    // A channel that is never read is.
+    let half = |x: &Tensor| forward(&Tensor::cat(&[x.narrow(1, 0, 1)?, x.narrow(1, 0, 1)?], 1)?);
+    let learner = candling::Learner::new(&vars, half, candle_nn::loss::cross_entropy);
+    let healthy = candling::check::Healthy::new().classes(3);
+    let failure = healthy.check(&learner, (&normal(&[4, 2, 10, 10]), &y)).unwrap_err();
+    assert!(failure.findings().iter().any(|f| f.cause() == Cause::InputIgnored), "{failure}");
+}
+
 #[test]
 fn features_that_are_never_read() {
     let x = normal(&[4, 8]);

@@ -50,7 +50,8 @@ use crate::{
 ///
 /// *By other sizes*: the first row alone, the last row alone, and three rows must have the output that they have in the
 /// batch. Other sizes run other kernels, so this is judged beyond rounding: 1e-4 of the largest output (f32), and where that
-/// is passed, 64 times what moving every input by its last bit does besides.
+/// is passed, 64 times what moving every input by its last bit does besides. Half precision rounds to 1/32 (f16) or a quarter
+/// (bf16) of it, in a model that returns f32, too.
 ///
 /// A row that depends on another is traced to it by halving, and small batches are drawn as a matrix. Where an experiment
 /// tells how rows are mixed (a softmax or a mean over dimension 0, batch norm in training mode, a reshape where a transpose

@@ -1,11 +1,11 @@
 //! The same rows in batches of other sizes.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::{
     Cause, Finding, Result,
     measure::{
-        batch::{Outcome, Part, Probed, moved_by_last_bits, part},
+        batch::{HALF, Outcome, Part, Probed, coarsest_format, moved_by_last_bits, part},
         noise::{epsilon, size},
         values::to_f64_vec,
     },
@@ -72,7 +72,7 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
                 }
                 let limit = match allowed {
                     Some(limit) => limit,
-                    None => *allowed.insert(ROUNDINGS * moved_by_last_bits(probed)? + least),
+                    None => *allowed.insert(rounding(probed)?),
                 };
                 if difference <= limit {
                     seen.same.push(at.rows);
@@ -104,13 +104,23 @@ pub(super) fn other_sizes(probed: &mut Probed<'_, '_>) -> Result<OtherSizes> {
 }
 
 /// How far the output of a row may be from itself in another batch by rounding alone, at the least: what a deep network
-/// that takes ids, which have no last bit to move, was seen to have. 1e-4 of the largest output in f32; half precision is
-/// its own noise, a few units in the last place.
+/// that takes ids, which have no last bit to move, was seen to have.
 fn least_rounding(own: &Tensor) -> Result<f64> {
-    let Some(epsilon) = epsilon(own.dtype()) else { return Ok(0.0) };
-    let units = match own.dtype() {
-        DType::F64 | DType::F32 => 1024.0,
-        _ => 32.0,
-    };
-    Ok(units * epsilon * size(&to_f64_vec(own)?))
+    match epsilon(own.dtype()) {
+        Some(epsilon) => Ok(units(epsilon) * epsilon * size(&to_f64_vec(own)?)),
+        None => Ok(0.0),
+    }
+}
+
+/// How far it may be on this function: measured by moving every float of the input by its last bit, in the format that it
+/// computes in.
+fn rounding(probed: &mut Probed<'_, '_>) -> Result<f64> {
+    let epsilon = coarsest_format(probed)?;
+    let least = units(epsilon) * epsilon * size(&to_f64_vec(probed.own())?);
+    Ok(ROUNDINGS * moved_by_last_bits(probed)? + least)
+}
+
+/// How many last places of the largest output: 1e-4 of it in f32; half precision is its own noise, a few places.
+fn units(epsilon: f64) -> f64 {
+    if epsilon < HALF { 1024.0 } else { 32.0 }
 }

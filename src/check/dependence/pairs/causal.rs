@@ -40,7 +40,8 @@ use crate::{
 ///
 /// Other values are drawn from those that are there (token ids stay in the vocabulary, see [`seed`](Self::seed)). Of
 /// several inputs those that have a position for each of the first one's are changed together; a memory of the same
-/// length, which a decoder may see all of, belongs into the closure.
+/// length, which a decoder may see all of, belongs into the closure. A mask of minus infinity beside other inputs stays as it
+/// is: its other values would leave rows of scores without one, and make NaN.
 ///
 /// # Errors
 ///
@@ -209,9 +210,16 @@ impl Causal {
         if uses == Uses::NoPast {
             let evidence =
                 "other values at all earlier positions leave every output the same to the last bit";
-            findings.push(Finding::confirmed(Cause::InputIgnored, evidence).advice_is(
-                "check that the mask does not hide the past, and that the input is longer than the steps in which the model looks back",
-            ));
+            let half = match probes.is_half() {
+                true => {
+                    "; in half precision a small share of the past is lost beside a large residual: try f32"
+                }
+                false => "",
+            };
+            findings.push(Finding::confirmed(Cause::InputIgnored, evidence).advice_is(format!(
+                "check that the mask does not hide the past, and that the input is longer than the steps in which the model \
+                 looks back{half}",
+            )));
         }
         let findings = call::not_allowed(findings, &self.allowed);
         let Some(first) = findings.first() else {

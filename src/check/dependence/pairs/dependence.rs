@@ -3,9 +3,10 @@ use std::{collections::BTreeSet, panic::Location};
 use candle_core::Tensor;
 
 use super::{
-    leak::Mixing,
+    leak::{Mixing, size},
     matrix::{Matrix, ranges},
     probes::{Along, Probes},
+    wanted::{Wanted, wanted},
 };
 use crate::{
     Cause, Failure, Finding, Input, Result, Seed,
@@ -13,8 +14,7 @@ use crate::{
         call,
         function::{self, Function},
     },
-    measure::values::{is_readable, to_f64_vec},
-    verdict::{count, number},
+    verdict::count,
 };
 
 /// Every output position depends on the input positions that a mask names, on all of them, and on no other.
@@ -28,7 +28,8 @@ use crate::{
 /// several times, in all rows, before it counts as ignored. A forbidden pair is tried again with all other rows unchanged,
 /// so that rows that are mixed ([`Cause::BatchMixed`]) are not taken for positions that are.
 ///
-/// With `dim = 0` the positions are the rows of the batch themselves.
+/// With `dim = 0` the positions are the rows of the batch themselves. Of several inputs those that have a position for each of
+/// the first one's are changed together, but for masks of minus infinity, as in [`Causal`](super::Causal).
 ///
 /// # Errors
 ///
@@ -202,7 +203,7 @@ impl Dependence {
             let first = *pairs.first()?;
             let evidence = format!(
                 "other values there move it by {}; {} must not depend and {}",
-                number(matrix.get(first.0, first.1)),
+                size(matrix.get(first.0, first.1)),
                 count(pairs.len(), "pair"),
                 if pairs.len() == 1 { "does" } else { "do" },
             );
@@ -238,60 +239,6 @@ impl Dependence {
             findings.push(Finding::confirmed(Cause::InputIgnored, evidence).at(place(*first)));
         }
         call::not_allowed(findings, &self.allowed)
-    }
-}
-
-/// Of an output and an input position each.
-type Pairs = Vec<(usize, usize)>;
-
-struct Wanted {
-    inputs: usize,
-    depends: Vec<bool>,
-}
-
-impl Wanted {
-    fn at(&self, output: usize, input: usize) -> bool {
-        self.depends[output * self.inputs + input]
-    }
-
-    /// Pairs that depend and must not, and those that do not and must.
-    fn broken(&self, matrix: &Matrix) -> (Pairs, Pairs) {
-        let wrong = matrix.pairs().filter(|(t, s)| matrix.depends(*t, *s) != self.at(*t, *s));
-        wrong.partition(|(t, s)| matrix.depends(*t, *s))
-    }
-
-    fn picture(&self, matrix: &Matrix, shown: (usize, usize)) -> String {
-        let sign = |t: usize, s: usize, depends: bool| match (depends, self.at(t, s)) {
-            (true, true) => '#',
-            (true, false) => 'X',
-            (false, true) => '-',
-            (false, false) => '.',
-        };
-        let legend =
-            "outputs down, inputs across; # depends, X depends and must not, - does not and must";
-        let mut lines = vec![legend.to_owned()];
-        lines.extend(matrix.picture(shown, sign));
-        lines.join("\n")
-    }
-}
-
-fn wanted(mask: &Tensor) -> Result<Vec<bool>> {
-    if mask.rank() != 2 || mask.elem_count() == 0 {
-        let was = format!("of dims {:?}", mask.dims());
-        return Err(Failure::bad_argument("mask", was, "[outputs, inputs], not empty"));
-    }
-    if !is_readable(mask.dtype()) {
-        let was = format!("of dtype {}", mask.dtype().as_str());
-        return Err(Failure::bad_argument("mask", was, "a dtype whose values candle can read"));
-    }
-    let values = to_f64_vec(mask)?;
-    match values.iter().any(|value| !value.is_finite()) {
-        true => Err(Failure::bad_argument(
-            "mask",
-            "a tensor with NaN or infinite values",
-            "0 where there is no dependence, another number where there is; a mask that is added to scores is none",
-        )),
-        false => Ok(values.into_iter().map(|value| value != 0.0).collect()),
     }
 }
 

@@ -22,6 +22,15 @@ pub(super) struct Group {
     pub(super) of: usize,
 }
 
+impl Group {
+    /// Whether these are the last ones of a dimension of lines or of time, fewer than half: `[batch, channels, time]`,
+    /// `[batch, channels, height, width]`. More than half is no rest of a step.
+    pub(super) fn is_end(&self, indices: &[usize]) -> bool {
+        let last = indices.iter().rev().zip((0..self.of).rev()).all(|(index, last)| *index == last);
+        last && !indices.is_empty() && self.dim >= Some(2) && 2 * indices.len() < self.of
+    }
+}
+
 /// Inputs at which a feature may show: the caller's own, then others of the same kind. What a unit that is off hides at one
 /// it does not hide at all.
 pub(super) struct Points<'p, 'f> {

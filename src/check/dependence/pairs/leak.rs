@@ -233,7 +233,7 @@ impl Leak {
     }
 }
 
-fn size(moved: f64) -> String {
+pub(super) fn size(moved: f64) -> String {
     if moved.is_infinite() {
         "more than any number (NaN or infinity)".to_owned()
     } else {

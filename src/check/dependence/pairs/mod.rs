@@ -10,6 +10,7 @@ mod pattern;
 mod probes;
 mod rounding;
 mod uses_input;
+mod wanted;
 
 pub use causal::{Causal, CausalReport};
 pub use dependence::{Dependence, DependenceReport};

@@ -1,12 +1,15 @@
 //! Replacing positions of an input, and seeing which positions of the output notice.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::matrix::Matrix;
 use crate::{
     Failure, Result, Seed,
     check::function::{self, Function, dims_of},
-    measure::perturb::{Mix, cells_that_differ, differences},
+    measure::{
+        perturb::{Mix, cells_that_differ, differences},
+        scan::is_finite,
+    },
     verdict::count,
 };
 
@@ -93,6 +96,11 @@ impl<'p, 'f> Probes<'p, 'f> {
         Ok(differences(base, &base.zeros_like()?, self.along.output_dim)?)
     }
 
+    /// Whether the outputs are of half precision.
+    pub(super) fn is_half(&self) -> bool {
+        matches!(self.state.base.dtype(), DType::F16 | DType::BF16)
+    }
+
     /// The output has one position for each of the input.
     pub(super) fn must_pair(&self) -> Result<()> {
         if self.inputs() == self.outputs() {
@@ -146,8 +154,11 @@ impl<'p, 'f> Probes<'p, 'f> {
     fn call(&mut self, draw: usize, replaced: &dyn Fn(usize, usize) -> bool) -> Result<Tensor> {
         while self.state.mixes.len() <= draw {
             let seed = self.seed.split(&format!("draw {}", self.state.mixes.len()));
-            let others = function::alternatives(&self.state.x, seed)?;
-            self.state.mixes.push(Mix::new(&self.state.x, &others, self.along.dim)?);
+            self.state.mixes.push(mixed(
+                &self.state.x,
+                &function::alternatives(&self.state.x, seed)?,
+                self.along,
+            )?);
         }
         self.calls += 1;
         let len = self.state.inputs;
@@ -209,7 +220,7 @@ impl<'p, 'f> Probes<'p, 'f> {
         }
         let seed = if draw == 0 { self.seed } else { self.seed.split(&format!("draw {draw}")) };
         let others = function::alternatives(&state.x, seed)?;
-        for member in 0..others.len() {
+        for member in (0..others.len()).filter(|member| state.mixes[0].mixes(*member)) {
             let only = |(i, other): (usize, &Option<Tensor>)| other.clone().filter(|_| i == member);
             let only: Vec<Option<Tensor>> = others.iter().enumerate().map(only).collect();
             let mix = Mix::new(&state.x, &only, self.along.dim)?;
@@ -253,7 +264,7 @@ impl<'p, 'f> Probes<'p, 'f> {
 
 impl State {
     fn of(f: &mut Function<'_>, x: Vec<Tensor>, along: Along, seed: Seed) -> Result<Self> {
-        let mix = Mix::new(&x, &function::alternatives(&x, seed)?, along.dim)?;
+        let mix = mixed(&x, &function::alternatives(&x, seed)?, along)?;
         if !mix.is_mixed() {
             return Err(Failure::vacuous(format!(
                 "no tensor of the input with a dimension {} has other values: it is all zeros of an integer dtype",
@@ -272,6 +283,16 @@ impl State {
         };
         Ok(Self { x, mixes: vec![mix], base, rows, inputs, outputs })
     }
+}
+
+/// The input beside other values of it. A tensor with infinities is a mask, and stays as it is where another one can be
+/// replaced: without a score left an attention returns NaN, which no mask behind it stops (0 times NaN is NaN).
+fn mixed(x: &[Tensor], others: &[Option<Tensor>], along: Along) -> Result<Mix> {
+    let without_masks = (x.iter().zip(others))
+        .map(|(own, other)| Ok(if is_finite(own)? { other.clone() } else { None }))
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let mix = Mix::new(x, &without_masks, along.dim)?;
+    Ok(if mix.is_mixed() { mix } else { Mix::new(x, others, along.dim)? })
 }
 
 /// The caller's own input was taken; says that another one was not.

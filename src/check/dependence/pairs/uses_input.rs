@@ -19,8 +19,8 @@ use crate::{
 /// Every feature of the input moves the output.
 ///
 /// A feature is an index of a dimension: a column, a channel, a position, with all rows and all else that it has. Every
-/// dimension but the batch is judged by itself, so an image's channels, its lines and its columns are. A tensor of rank 1
-/// is one feature. What the function returns may have any shape.
+/// dimension but the batch is judged by itself, so an image's channels, its lines and its columns are: the last line, too,
+/// that a convolution of stride 2 without padding leaves out. A tensor of rank 1 is one feature. What the function returns may have any shape.
 ///
 /// # How
 ///
@@ -57,6 +57,7 @@ pub struct UsesInput {
     dims: Option<Vec<usize>>,
     ignored: Vec<(usize, Vec<usize>)>,
     ignored_inputs: Vec<usize>,
+    may_cut_ends: bool,
     allowed: Vec<Cause>,
     seed: Seed,
 }
@@ -89,6 +90,7 @@ impl UsesInput {
             dims: None,
             ignored: Vec::new(),
             ignored_inputs: Vec::new(),
+            may_cut_ends: false,
             allowed: Vec::new(),
             seed: Seed::new(0),
         }
@@ -122,6 +124,13 @@ impl UsesInput {
     /// Which other values are drawn. Default `Seed::new(0)`.
     pub fn seed(mut self, seed: Seed) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// The last lines of an image, or steps of time, may fall off: a convolution without padding that moves in steps leaves
+    /// out what does not fill a step, and its model is none the worse.
+    pub(in crate::check) fn may_cut_ends(mut self) -> Self {
+        self.may_cut_ends = true;
         self
     }
 
@@ -167,7 +176,10 @@ impl UsesInput {
                 continue;
             }
             judged += group.indices.len();
-            let found = points.silent(&Group { indices: open, ..group.clone() })?;
+            let mut found = points.silent(&Group { indices: open, ..group.clone() })?;
+            if self.may_cut_ends && group.is_end(&found) {
+                found.clear();
+            }
             silent.push((group, found));
         }
         let calls = points.calls + usize::from(gradients.iter().any(Option::is_some));
@@ -291,7 +303,15 @@ impl UsesInput {
             let which = ranges(indices);
             partly.push(format!("{some} of {all} of {of} {does} not move the output: {which}"));
             let evidence = format!("{some} of {all} {moves} nothing: {which}");
-            findings.push(Finding::confirmed(Cause::InputIgnored, evidence).at(place));
+            let finding = Finding::confirmed(Cause::InputIgnored, evidence).at(place);
+            findings.push(match group.is_end(indices) {
+                true => finding.advice_is(format!(
+                    "where a convolution or a pooling moves in steps, what does not fill the last step falls off: pad the \
+                     input, or allow it, `ignore = ({dim}, {}..{})`; else look for a slice that ends too early",
+                    indices[0], group.of,
+                )),
+                false => finding,
+            });
         }
         let findings = call::not_allowed(findings, &self.allowed);
         let first = findings.first()?;

@@ -6,7 +6,7 @@ use super::grid::Grid;
 use crate::{
     Seed, Tolerance,
     check::{function::Function, rounding::places},
-    measure::noise::{epsilon, nudged, size},
+    measure::noise::{epsilon, nudged, short_format, size},
 };
 
 /// What was measured is a sample of the noise: one width of a batch, a few prefixes. Sixteen times that is its bound.
@@ -60,7 +60,9 @@ pub(super) struct Rounding {
 
 impl Rounding {
     pub(super) fn of(output: &Grid, dtype: DType, input: DType) -> Self {
-        Self { epsilon: coarsest(output, dtype, input), size: size(output.values()), noise: 0.0 }
+        let own = epsilon(dtype).unwrap_or(0.0).max(epsilon(input).unwrap_or(0.0));
+        let epsilon = short_format(output.values(), own);
+        Self { epsilon, size: size(output.values()), noise: 0.0 }
     }
 
     /// Half precision, whose rounding hides small effects.
@@ -115,29 +117,6 @@ impl Rounding {
             }
         }
         Ok(())
-    }
-}
-
-/// A model may compute in half precision and return f32: then its outputs are numbers of the coarser format.
-fn coarsest(output: &Grid, dtype: DType, input: DType) -> f64 {
-    /// So many values are not all short by chance.
-    const ENOUGH: usize = 16;
-    let own = epsilon(dtype).unwrap_or(0.0).max(epsilon(input).unwrap_or(0.0));
-    let values = output.values().iter().filter(|v| v.is_finite() && **v != 0.0);
-    let values: Vec<f32> = values.map(|v| *v as f32).collect();
-    let fractions = values.iter().filter(|v| v.fract() != 0.0).count();
-    if own == 0.0 || fractions < ENOUGH {
-        return own;
-    }
-    let all = |short: fn(f32) -> f32| values.iter().all(|v| short(*v) == *v);
-    if all(|v| half::bf16::from_f32(v).to_f32()) {
-        own.max(epsilon(DType::BF16).unwrap_or(0.0))
-    } else if all(|v| half::f16::from_f32(v).to_f32()) {
-        own.max(epsilon(DType::F16).unwrap_or(0.0))
-    } else if dtype == DType::F64 && output.values().iter().all(|v| f64::from(*v as f32) == *v) {
-        own.max(epsilon(DType::F32).unwrap_or(0.0))
-    } else {
-        own
     }
 }
 
