@@ -23,6 +23,11 @@ use crate::{
 };
 
 /// An input or a reference to one, so that `x` and `&x` both work.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no input of this assertion",
+    label = "neither a tensor nor an array of tensors",
+    note = "this assertion takes no strategy: give it a tensor that one draws, `&strategy.sample(Seed::new(1))?`"
+)]
 pub trait AsInput {
     /// The input's own type.
     type Input: Input;
