@@ -225,7 +225,7 @@ pub(crate) fn unsteady(
             Cause::StateKept,
             "a cache or a running average that grows with every call would do it, too",
         ))
-        .help("call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure"))
+        .help("call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure; `assert_deterministic!` tells the two apart"))
 }
 
 /// Another value for every element of every member that has one; an error where no member has.
@@ -325,7 +325,8 @@ mod tests {
           possible   dropout-in-eval   four calls, no two of them in a row equal: active dropout or another random
                                        draw would do that
           possible   state-kept        a cache or a running average that grows with every call would do it, too
-          help       call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure
+          help       call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure;
+                     `assert_deterministic!` tells the two apart
         ");
         let mut nan = |x: &[Tensor]| Ok((&x[0] * f64::NAN)?);
         assert!(text(steady(&mut nan, &x)).contains("2 of 2 output values NaN"));

@@ -108,6 +108,22 @@ fn a_cache_that_is_cleared_when_it_is_full_goes_round() {
 }
 
 #[test]
+fn a_state_that_has_all_but_settled_is_no_rounding() {
+    let state = RefCell::new(0.0);
+    let mut calls = 0;
+    let decays = |x: &Tensor| {
+        let mean = f64::from(x.mean_all()?.to_scalar::<f32>()?);
+        let was = *state.borrow();
+        state.replace(0.1 * was + mean);
+        calls += 1;
+        // The last bits never come to rest.
+        x + (was + 1e-6 * f64::from(calls % 7 * calls % 5))
+    };
+    let failure = violated(decays, &x());
+    assert_eq!(failure.cause(), Some(Cause::StateKept), "{failure}");
+}
+
+#[test]
 fn a_choice_between_two_results_is_no_state() {
     for seed in 0..30 {
         let calls = Cell::new(0u64);

@@ -169,7 +169,8 @@ fn the_function_that_cannot_be_judged_is_named() {
       possible   dropout-in-eval   four calls, no two of them in a row equal: active dropout or another random
                                    draw would do that
       possible   state-kept        a cache or a running average that grows with every call would do it, too
-      help       call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure
+      help       call the model in evaluation mode (`forward_t(x, false)`), and reset its cache in the closure;
+                 `assert_deterministic!` tells the two apart
     ");
     let nan = (&x * f64::NAN).unwrap();
     assert!(not_run(apart(Tensor::tanh, Tensor::tanh, &nan)).contains("not-finite"));

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::calls::{Calls, Difference};
 use crate::{
     Cause, Failure, Finding, Result, Seed, measure::perturb::alternative,
-    measure::values::same_bits,
+    measure::values::same_bits, verdict::number,
 };
 
 /// An input to come between.
@@ -93,6 +93,57 @@ pub(super) fn after(
     };
     let finding = Finding::confirmed(Cause::StateKept, lasts(calls, first, &then)?);
     Ok(Other::Differs(Box::new(failure.fact("in between", other.name).finding(finding))))
+}
+
+/// How much further off than all calls in a row a call after another input must be, twice, to tell that it is the other
+/// input's doing: draws are as far apart whatever is asked between them.
+const FAR: f64 = 100.0;
+
+/// For calls that differ already, as those of a state that has all but settled do: whether another input in between moves
+/// the next one far beyond that.
+pub(super) fn far_off(
+    calls: &mut Calls<'_, '_>,
+    other: &OtherInput,
+    mut outputs: Vec<Tensor>,
+) -> Result<Option<Failure>> {
+    for _ in 0..6 {
+        let Ok(output) = calls.call()? else { return Ok(None) };
+        outputs.push(output);
+    }
+    let Some(last) = outputs.last().cloned() else { return Ok(None) };
+    let apart = |a: &Tensor| -> Result<Option<f64>> {
+        match a.dims() == last.dims() && a.dtype() == last.dtype() {
+            true => Ok(Some(Difference::of(a, &last)?.map_or(0.0, |d| d.largest))),
+            false => Ok(None),
+        }
+    };
+    let mut spread = 0f64;
+    for output in &outputs {
+        let Some(apart) = apart(output)? else { return Ok(None) };
+        spread = spread.max(apart);
+    }
+    let mut nearest = f64::INFINITY;
+    for _ in 0..2 {
+        let (Ok(_), Ok(then)) = (calls.with(&other.members), calls.call()?) else {
+            return Ok(None);
+        };
+        let Some(apart) = apart(&then)? else { return Ok(None) };
+        nearest = nearest.min(apart);
+    }
+    // NaN is far from nothing.
+    if !(nearest.is_finite() && nearest > FAR * spread) {
+        return Ok(None);
+    }
+    let evidence = format!(
+        "calls in a row are {} apart, and calls after another input at least {}: what it left behind fades",
+        number(spread),
+        number(nearest),
+    );
+    Ok(Some(
+        Failure::violated("the result depends on what was asked before")
+            .fact("in between", other.name)
+            .finding(Finding::confirmed(Cause::StateKept, evidence)),
+    ))
 }
 
 fn differs(difference: Option<Difference>) -> Failure {
