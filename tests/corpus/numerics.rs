@@ -139,7 +139,9 @@ fn contrastive(
     let view = |label: &str| seed.normal(label, (ROWS, 6), DType::F32, CPU);
     let pairs = Tensor::arange(0u32, ROWS as u32, CPU)?;
     let learner = Learner::new(&vars, forward, loss);
-    Ok(Subject::new(learner, (&[view("a")?, view("b")?], &pairs)).allow(Cause::BatchMixed))
+    Ok(Subject::new(learner, (&[view("a")?, view("b")?], &pairs))
+        .allow(Cause::BatchMixed)
+        .allow(Cause::BatchSizeFixed))
 }
 
 fn candle_bce(seed: Seed, buggy: bool) -> Result<Subject> {

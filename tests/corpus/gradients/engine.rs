@@ -263,7 +263,9 @@ fn messages(seed: Seed, buggy: bool) -> Result<Subject> {
     };
     let x = seed.normal("x", (ROWS, 6), DType::F64, CPU)?;
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, (x, data::labels(4)?)).allow(Cause::BatchMixed))
+    Ok(Subject::new(learner, (x, data::labels(4)?))
+        .allow(Cause::BatchMixed)
+        .allow(Cause::BatchSizeFixed))
 }
 
 /// Places mixed by a linear layer, as in an MLP-Mixer.

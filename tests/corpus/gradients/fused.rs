@@ -136,7 +136,9 @@ fn two_towers(seed: Seed, buggy: bool) -> Result<Subject> {
     let (ids, _) = data::sequences(seed)?;
     let pairs = Tensor::arange(0u32, ROWS as u32, CPU)?;
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, (&[images, ids], &pairs)).allow(Cause::BatchMixed))
+    Ok(Subject::new(learner, (&[images, ids], &pairs))
+        .allow(Cause::BatchMixed)
+        .allow(Cause::BatchSizeFixed))
 }
 
 /// A block as in ConvNeXt. Its gate starts at a millionth, as there: what lies behind it has gradients that small.

@@ -230,5 +230,7 @@ fn sigmoid_pairs(
     let view = |label: &str| seed.normal(label, (ROWS, 6), DType::F32, CPU);
     let pairs = Tensor::eye(ROWS, DType::F32, CPU)?;
     let learner = Learner::new(&vars, forward, loss);
-    Ok(Subject::new(learner, (&[view("a")?, view("b")?], &pairs)).allow(Cause::BatchMixed))
+    Ok(Subject::new(learner, (&[view("a")?, view("b")?], &pairs))
+        .allow(Cause::BatchMixed)
+        .allow(Cause::BatchSizeFixed))
 }

@@ -155,7 +155,9 @@ fn integer_messages(seed: Seed, buggy: bool) -> Result<Subject> {
         head.forward(&second.forward(&x)?.relu()?)
     };
     let learner = Learner::new(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?).allow(Cause::BatchMixed))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?)
+        .allow(Cause::BatchMixed)
+        .allow(Cause::BatchSizeFixed))
 }
 
 /// A position in 0..7 for each row, and a table of features looked up there: by linear interpolation, or at its floor.

@@ -70,8 +70,9 @@ fn a_maximum_sees_masked_zeros() -> candling::Result<()> {
 
       confirmed  padding-leak   row 0, output 3: what the padding holds does not matter, and how much there is
                                 does: something counts it, or positions shift
-      help       look for a mean or a norm over time that divides by its length, and for a maximum that sees
-                 masked zeros; see docs/causes.md#padding-leak
+      help       look for a mean or a norm over time that divides by its length, for a maximum that sees masked
+                 zeros, and for positions that are not counted from the first real one; see
+                 docs/causes.md#padding-leak
     ");
     Ok(())
 }
