@@ -4,7 +4,7 @@ use candle_core::{Tensor, Var};
 
 use super::table::GradientVerdict;
 use crate::{
-    Batch, Failure, Learner, Result,
+    Batch, Learner, Result,
     measure::{
         activity::{self, Activity},
         effect::{Effect, Still},
@@ -174,15 +174,15 @@ impl<'l, 'a> Judgement<'l, 'a> {
         Ok(())
     }
 
-    /// Whether training mode draws at random. A rare draw (a layer dropped one time in ten) shows in several passes only.
+    /// Whether training mode draws at random: not every pass gives the loss of the one that is judged. A rare draw (a layer
+    /// dropped one time in ten) shows in several passes only; where the judged pass is the rare one, in nearly all others.
     pub(super) fn is_random(&self) -> Result<bool> {
         if !self.learner.has_modes() {
             return Ok(false);
         }
-        let loss = || Ok::<_, Failure>(self.learner.evaluate(self.batch, true)?.loss);
-        let first = loss()?;
         for _ in 1..PASSES {
-            if !same_bits(&loss()?, &first)? {
+            let again = self.learner.evaluate(self.batch, true)?.loss;
+            if !same_bits(&again, &self.pass.evaluation.loss)? {
                 return Ok(true);
             }
         }
