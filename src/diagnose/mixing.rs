@@ -75,13 +75,16 @@ fn sums_to_one(own: &Tensor) -> Result<Option<Pattern>> {
 /// Every row depends on every other.
 fn over_the_batch(probed: &mut Probed<'_, '_>, columns: &[Column]) -> Result<Option<Pattern>> {
     let scaled = scaled(probed)?;
+    // A row's own scale shows where it moves its output by a tenth of what rows are apart.
     let is_statistic = |most: f64| scaled.is_some_and(|s| s.all <= most && s.one > 0.1);
     let centred = centred(probed)?;
     let taken_off = match centred {
-        // A softmax over the rows gives equal rows equal shares, too, and notices their scale.
+        // A softmax over the rows gives equal rows equal shares, too, and notices their scale: 16 times the logits leave one
+        // winner. A quarter is what a bias and a ReLU before the norm may make of it.
         true if is_statistic(0.25) => Some(
             "with one row in all places the output is the same whatever the row holds: what all rows share",
         ),
+        // Here the scale is all the evidence: no more than an epsilon beside the variance makes of it.
         false if is_statistic(0.02) => Some(
             "of all rows times 16 the output is the same, of one row alone it is not: the scale of the batch",
         ),
@@ -166,13 +169,16 @@ fn scaled(probed: &mut Probed<'_, '_>) -> Result<Option<Scaled>> {
     let width = own.len() / probed.rows();
     let spread = apart(&own[..width], &own[own.len() - width..]);
     let scaled = base.iter().map(|t| t * SCALE).collect::<candle_core::Result<Vec<_>>>()?;
-    let all = apart(&to_f64_vec(&probed.call(&scaled)?)?, &own) / spread;
+    // A function that refuses such values is asked the other questions all the same.
+    let Ok(output) = probed.call(&scaled) else { return Ok(None) };
+    let all = apart(&to_f64_vec(&output)?, &own) / spread;
     let one = base.iter().zip(&scaled).map(|(t, scaled)| {
         let rest = t.narrow(0, 1, t.dim(0)? - 1)?;
         Tensor::cat(&[&scaled.narrow(0, 0, 1)?, &rest], 0)
     });
     let one = one.collect::<candle_core::Result<Vec<_>>>()?;
-    let one = apart(&to_f64_vec(&probed.call(&one)?)?[..width], &own[..width]) / spread;
+    let Ok(output) = probed.call(&one) else { return Ok(None) };
+    let one = apart(&to_f64_vec(&output)?[..width], &own[..width]) / spread;
     Ok(Some(Scaled { all, one }))
 }
 

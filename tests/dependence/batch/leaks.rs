@@ -413,3 +413,19 @@ fn a_batch_size_that_is_built_in() {
     let failure = mixed(both, &x);
     assert_eq!(failure.findings()[1].cause(), Cause::BatchSizeFixed);
 }
+
+/// One experiment that the function refuses does not end the others.
+#[test]
+fn a_function_that_refuses_large_values_keeps_its_pattern() -> candling::Result<()> {
+    let x = Seed::new(1).normal("x", (6, 4), DType::F32, &candle_core::Device::Cpu)?;
+    let picky = |x: &Tensor| {
+        if x.abs()?.max_all()?.to_scalar::<f32>()? > 10.0 {
+            candle_core::bail!("out of range");
+        }
+        x.broadcast_sub(&x.mean_keepdim(0)?)
+    };
+    let failure = BatchIndependent::new().check(picky, &x).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::BatchMixed));
+    assert!(failure.text().contains("with one row in all places"), "{failure}");
+    Ok(())
+}

@@ -30,10 +30,11 @@ use crate::{
 ///
 /// # How
 ///
-/// *By replacement*, the verdict. Every row gets a code word of which half the bits are set, no word twice, so that for any
-/// two rows there is a bit that the one carries and the other does not (E. Sperner, 1928). For each bit, the rows that
-/// carry it are replaced by other values of the same kind, and the output of all others must stay the same in every bit
-/// (but for the sign of a zero). That tests every ordered pair of rows in about log2 N + 5 calls of the function, with no
+/// *By replacement*, the verdict. Every row gets a code word of which half the bits are set, so that for any two words there
+/// is a bit that the one has and the other has not (E. Sperner, 1928). For each bit, the rows that carry it are replaced by
+/// other values of the same kind, and the output of all others must stay the same in every bit (but for the sign of a zero).
+/// Two last calls, with other values yet, replace a half of the rows and then the other; in large batches two neighbours share a
+/// word, and these calls are what tells them apart. That tests every ordered pair of rows in about log2 N + 5 calls of the function, with no
 /// threshold: a batch of one size runs the same kernels, and a row's numbers never meet another's. Works for token ids and
 /// several inputs, for outputs of any dtype, and behind operations that candle does not differentiate.
 ///
