@@ -38,7 +38,10 @@ struct Options {
 
 impl Options {
     fn runs(&self, entry: &Entry) -> bool {
-        let assertion = format!("{:?}", entry.assertion);
+        let assertion = match entry.assertion {
+            Assertion::Test(name) => name.to_owned(),
+            assertion => format!("{assertion:?}"),
+        };
         let names = [entry.id, entry.group, assertion.as_str()];
         self.only.is_empty() || self.only.iter().any(|only| names.contains(&only.as_str()))
     }

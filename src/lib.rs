@@ -151,6 +151,8 @@ mod verdict;
 #[path = "private.rs"]
 pub mod __private;
 pub mod check;
+pub mod contract;
+pub mod expected;
 pub mod prelude;
 #[cfg(feature = "proptest")]
 pub mod strategies;

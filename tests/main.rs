@@ -2,11 +2,15 @@
 
 mod audit;
 mod corpus;
+mod data;
 mod dependence;
 mod gradients;
 mod gradients_power;
 mod hygiene;
+mod initial;
+mod loss;
 mod models;
+mod modes;
 mod properties;
 #[cfg(feature = "proptest")]
 mod property;

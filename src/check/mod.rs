@@ -5,10 +5,14 @@
 
 mod arguments;
 mod call;
+mod data;
 pub(crate) mod dependence;
 mod function;
 mod gradients;
 mod healthy;
+mod initial;
+mod loss;
+mod modes;
 mod properties;
 mod rounding;
 mod tensors;

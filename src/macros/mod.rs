@@ -3,10 +3,16 @@
 
 mod batch;
 mod behaviour;
+mod data;
 mod gradients;
+mod initial;
+mod learning;
+mod loss;
+mod modes;
 mod pairs;
 mod properties;
 mod sequence;
+mod steps;
 mod tensors;
 mod training;
 
@@ -43,6 +49,32 @@ macro_rules! __assert {
         $crate::__conclude!(
             $crate::check::$options::new()$(.$name($value))*
                 .check($crate::__subject!($k1 $s1), $crate::__subject!($k2 $s2)),
+            $crate::__private::Some($crate::__private::format_args!($format $($args)*))
+        )
+    };
+    (
+        $options:ident [$k1:ident, $k2:ident, $k3:ident];
+        $s1:expr, $s2:expr, $s3:expr $(, $name:ident = $value:expr)* $(,)?
+    ) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*.check(
+                $crate::__subject!($k1 $s1),
+                $crate::__subject!($k2 $s2),
+                $crate::__subject!($k3 $s3),
+            ),
+            $crate::__private::None
+        )
+    };
+    (
+        $options:ident [$k1:ident, $k2:ident, $k3:ident];
+        $s1:expr, $s2:expr, $s3:expr $(, $name:ident = $value:expr)*, $format:literal $($args:tt)*
+    ) => {
+        $crate::__conclude!(
+            $crate::check::$options::new()$(.$name($value))*.check(
+                $crate::__subject!($k1 $s1),
+                $crate::__subject!($k2 $s2),
+                $crate::__subject!($k3 $s3),
+            ),
             $crate::__private::Some($crate::__private::format_args!($format $($args)*))
         )
     };

@@ -37,6 +37,9 @@ pub(crate) enum Assertion {
     UnitsAlive,
     /// On the forward pass, or on the part of the model that [`Subject::part`] names; with what stands beside it.
     Property(Property),
+    /// The test that the subject brings, since it needs what only the user's code has: a step, a pipeline, a loss. It
+    /// is of the assertion that is named.
+    Test(&'static str),
     /// Everything that applies, by one assertion.
     Healthy,
 }
@@ -53,10 +56,14 @@ pub(crate) struct Subject {
     pub(crate) part: Option<(Forward, Tensor)>,
     /// What the property is about, beside the function and its input.
     pub(crate) beside: Beside,
+    /// The user's own test, for [`Assertion::Test`].
+    pub(crate) test: Option<Test>,
     /// Intended here, and declared as such in the test.
     pub(crate) allowed: Vec<Cause>,
 }
 
+/// What a test asserts of the subject's learner and batch, and of what it holds itself.
+pub(crate) type Test = Box<dyn Fn(&Learner<'static>, &Batch) -> Result<()>>;
 pub(crate) type Forward = Box<dyn Fn(&Tensor) -> candle_core::Result<Tensor>>;
 
 impl Subject {
@@ -68,6 +75,7 @@ impl Subject {
             compared: None,
             part: None,
             beside: Beside::Nothing,
+            test: None,
             allowed: Vec::new(),
         }
     }
@@ -92,6 +100,14 @@ impl Subject {
         f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + 'static,
     ) -> Self {
         self.part = Some((Box::new(f), input));
+        self
+    }
+
+    pub(crate) fn test<T>(
+        mut self,
+        test: impl Fn(&Learner<'static>, &Batch) -> Result<T> + 'static,
+    ) -> Self {
+        self.test = Some(Box::new(move |learner, batch| test(learner, batch).map(drop)));
         self
     }
 
@@ -138,6 +154,10 @@ impl Assertion {
             }
             Self::UnitsAlive => check::UnitsAlive::new().check(learner, batch).map(drop),
             Self::Property(property) => property.check(subject),
+            Self::Test(name) => match &subject.test {
+                Some(test) => test(learner, batch),
+                None => panic!("an entry for `{name}` has no test"),
+            },
             Self::Healthy => {
                 let allowed = subject.allowed.iter();
                 let mut options = allowed.fold(Healthy::new(), |o, cause| o.allow(*cause));

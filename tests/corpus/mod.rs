@@ -3,6 +3,7 @@
 //! Tests and the scoreboard example share this module, so it depends on nothing else in `tests/`.
 
 mod architecture;
+mod contracts;
 mod data;
 mod dependence;
 pub(crate) mod entry;
@@ -10,6 +11,8 @@ mod gradient_flow;
 mod gradient_value;
 mod gradients;
 mod initialisation;
+mod inputs;
+mod learning;
 mod loading;
 mod loss;
 mod loss_terms;
@@ -19,11 +22,15 @@ mod normalisation;
 mod numerics;
 mod optimizer;
 mod optimizers;
+mod pipeline;
 mod property;
 mod regularization;
 #[cfg(test)]
 mod soak;
+mod starts;
+mod steps;
 mod training_loop;
+mod two_modes;
 
 use entry::Entry;
 
@@ -43,6 +50,13 @@ pub(crate) fn entries() -> Vec<Entry> {
         normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
+        inputs::ENTRIES,
+        pipeline::ENTRIES,
+        starts::ENTRIES,
+        contracts::ENTRIES,
+        steps::ENTRIES,
+        learning::ENTRIES,
+        two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
     groups.chain(gradients::entries()).chain(dependence::entries()).collect()

@@ -2,7 +2,9 @@
 
 mod attempt;
 mod input_blind;
+mod learning;
 mod overfits_batch;
+mod steps;
 mod wording;
 
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};

@@ -1,0 +1,1 @@
+//! Assertions on data: what goes into a model, before any training.

@@ -1,0 +1,1 @@
+//! Single steps: the learner's own, and the user's.

@@ -1,0 +1,1 @@
+//! What a loss function promises: the laws that `assert_loss_contract!` tests.

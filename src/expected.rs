@@ -1,0 +1,1 @@
+//! What a loss is before training, by theory.

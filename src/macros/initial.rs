@@ -1,0 +1,1 @@
+//! Assertions on a model before its first step.

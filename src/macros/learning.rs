@@ -1,0 +1,1 @@
+//! Assertions on what a training learns.

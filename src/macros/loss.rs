@@ -1,0 +1,1 @@
+//! Assertions on loss functions.

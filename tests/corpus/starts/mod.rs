@@ -1,0 +1,5 @@
+//! Group D: how a model starts.
+
+use super::entry::Entry;
+
+pub(crate) const ENTRIES: &[Entry] = &[];
