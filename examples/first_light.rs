@@ -4,10 +4,11 @@
 
 #![allow(clippy::print_stdout, reason = "an example that prints what a failing test would")]
 
-use std::{collections::HashMap, path::Path};
+mod digits;
 
 use candle_nn::{AdamW, Conv2d, Conv2dConfig, Linear, SGD, conv2d, linear, ops};
 use candling::{Batch, check::Healthy, prelude::*};
+use digits::Digits;
 
 fn main() -> anyhow::Result<()> {
     let digits = Digits::load()?;
@@ -83,37 +84,6 @@ impl Net {
 impl Module for Net {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.head.forward(&self.features(x)?)
-    }
-}
-
-/// Images f32 `[n, 1, 8, 8]` in [0, 1] and labels u32 `[n]`.
-struct Digits {
-    images: Tensor,
-    labels: Tensor,
-}
-
-impl Digits {
-    fn load() -> candle_core::Result<Self> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/digits.safetensors");
-        let mut tensors: HashMap<String, Tensor> =
-            candle_core::safetensors::load(file, &Device::Cpu)?;
-        let mut take = |name: &str| {
-            tensors
-                .remove(name)
-                .ok_or_else(|| candle_core::Error::Msg(format!("no {name} in the file")))
-        };
-        Ok(Self {
-            images: (take("images")?.unsqueeze(1)?.to_dtype(DType::F32)? / 16.0)?,
-            labels: take("labels")?.to_dtype(DType::U32)?,
-        })
-    }
-
-    fn rows(&self, from: usize, count: usize) -> candle_core::Result<(Tensor, Tensor)> {
-        Ok((self.images.narrow(0, from, count)?, self.labels.narrow(0, from, count)?))
-    }
-
-    fn batch(&self) -> Batch {
-        self.rows(0, 32).expect("the file has more than 32 digits").into()
     }
 }
 

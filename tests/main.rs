@@ -1,6 +1,7 @@
 //! One binary for all integration tests: candle links once.
 
 mod audit;
+mod checklist;
 mod corpus;
 mod data;
 mod dependence;

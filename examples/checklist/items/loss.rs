@@ -1,0 +1,3 @@
+use super::Item;
+
+pub(crate) const ITEMS: &[Item] = &[];
