@@ -8,3 +8,4 @@ mod steps;
 mod wording;
 
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};
+pub use steps::{StepUpdates, StepUpdatesReport, VariableUpdate, VariableVerdict};
