@@ -394,9 +394,16 @@ fn headline(variables: &[VariableUpdate], walk: Option<&Walk>, findings: &[Findi
     let typical = walk.ratios.iter().copied().fold(0.0, f64::max);
     match cause {
         Some(Cause::NotFinite) => "a step makes the variables NaN or infinite".to_owned(),
-        Some(Cause::LearningRateHigh | Cause::LearningRateLow | Cause::UpdateRatio) => {
-            format!("steps are of the wrong size: {} of the weights at most", number(typical))
+        Some(Cause::LearningRateHigh) => {
+            format!("the steps are far too long: {} of the weights at most", number(typical))
         }
+        Some(Cause::LearningRateLow) if typical >= sizes::LEAST => {
+            "the steps never grow to their full size".to_owned()
+        }
+        Some(Cause::LearningRateLow) => {
+            format!("the steps are far too short: {} of the weights at most", number(typical))
+        }
+        Some(Cause::UpdateRatio) => "steps are of the wrong size".to_owned(),
         Some(Cause::LossSign) => "the steps go up the gradient of the loss".to_owned(),
         Some(Cause::GradientsStale) => "a step uses gradients of earlier ones".to_owned(),
         Some(Cause::OptimizerStateReset) => "the optimizer begins anew at every step".to_owned(),

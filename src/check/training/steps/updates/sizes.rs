@@ -12,7 +12,7 @@ use crate::{
 
 /// f32 holds steps down to 6e-8 of a value: weights that move less hardly change at all. AdamW at 1e-3 makes steps of
 /// 1e-2 of the weights, SGD at 1e-4 of 1e-5 (measured on small networks).
-const LEAST: f64 = 1e-7;
+pub(super) const LEAST: f64 = 1e-7;
 
 /// The weights are replaced, not improved: twice their size, step after step. SGD at 1.0 makes steps of 0.6 of them, AdamW
 /// at 0.1 of 1.0, and both train (measured).
