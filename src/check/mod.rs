@@ -42,6 +42,6 @@ pub use tensors::{
     ShapePattern, ShapeReport,
 };
 pub use training::{
-    OverfitsBatch, OverfitsBatchReport, StepUpdates, StepUpdatesReport, VariableUpdate,
-    VariableVerdict,
+    LossDecreases, LossDecreasesReport, OverfitsBatch, OverfitsBatchReport, StepUpdates,
+    StepUpdatesReport, VariableUpdate, VariableVerdict,
 };

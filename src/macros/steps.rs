@@ -54,3 +54,54 @@ macro_rules! assert_step_updates {
         $crate::__assert!(StepUpdates [reference, value]; $($args)*)
     };
 }
+
+/// Asserts that a small step against the gradient lowers the loss, and that the learner's own optimizer does.
+///
+/// `assert_loss_decreases!(learner, (&x, &y))`, with the options of [`check::LossDecreases`](crate::check::LossDecreases):
+/// `steps` (default 100), `allow`. Evaluates to [`LossDecreasesReport`](crate::check::LossDecreasesReport); the learner's
+/// variables keep their values.
+///
+/// ```
+/// use candling::prelude::*;
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let (l1, l2) = (candle_nn::linear(4, 8, vb.pp("l1"))?, candle_nn::linear(8, 3, vb.pp("l2"))?);
+/// let x = Seed::new(1).normal("x", (6, 4), DType::F32, &Device::Cpu)?;
+/// let y = Seed::new(1).tokens("y", 3, 6, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), loss::cross_entropy);
+///
+/// let report = assert_loss_decreases!(learner, (&x, &y), "an MLP");
+/// assert!(report.kept > Some(0.1));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// A straight-through estimator with a minus:
+///
+/// ```should_panic
+/// # use candling::prelude::*;
+/// # let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// # let (l1, l2) = (candle_nn::linear(4, 32, vb.pp("l1"))?, candle_nn::linear(32, 3, vb.pp("l2"))?);
+/// # let x = Seed::new(1).normal("x", (16, 4), DType::F32, &Device::Cpu)?;
+/// # let y = Seed::new(1).tokens("y", 3, 16, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| {
+///     let h = l1.forward(x)?.tanh()?;
+///     let rounded = ((&h * 16.0)?.round()? / 16.0)?;
+///     l2.forward(&((rounded + &h)?.detach() - &h)?)
+/// }, loss::cross_entropy);
+/// assert_loss_decreases!(learner, (&x, &y));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::LossDecreases`](crate::check::LossDecreases).
+#[macro_export]
+macro_rules! assert_loss_decreases {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(LossDecreases [reference, value]; $($args)*)
+    };
+}

@@ -1,5 +1,6 @@
 //! Groups G and L: what a step does, in loops written by hand.
 
+pub(crate) mod decreases;
 pub(crate) mod loops;
 mod rules;
 mod updates;
@@ -7,7 +8,7 @@ mod updates;
 use super::entry::Entry;
 
 pub(crate) fn entries() -> impl Iterator<Item = Entry> {
-    [updates::ENTRIES].into_iter().flatten().copied()
+    [updates::ENTRIES, decreases::ENTRIES].into_iter().flatten().copied()
 }
 
 #[cfg(test)]
@@ -50,5 +51,151 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{} wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
+    }
+}
+
+#[cfg(test)]
+mod soak_all {
+    use candle_core::{Error, Tensor, Var};
+    use candle_nn::{AdamW, Optimizer, SGD};
+    use candling::{FailureKind, Seed, check::StepUpdates};
+
+    use super::{
+        loops::free,
+        rules::{Lion, Momentum},
+    };
+    use crate::corpus::optimizers::adam;
+
+    type Step = Box<dyn FnMut(&Tensor) -> candle_core::Result<()>>;
+
+    fn rule(kind: usize, vars: Vec<Var>) -> candle_core::Result<Step> {
+        Ok(match kind {
+            0 => {
+                let mut o = AdamW::new(vars, adam(1e-3))?;
+                Box::new(move |l| o.backward_step(l))
+            }
+            1 => {
+                let mut o = SGD::new(vars, 0.05)?;
+                Box::new(move |l| o.backward_step(l))
+            }
+            2 => {
+                let mut o = Momentum::new(vars, 0.01, 0.9);
+                Box::new(move |l| o.step(&l.backward()?))
+            }
+            3 => {
+                let mut o = Lion::new(vars, 1e-3);
+                Box::new(move |l| o.step(&l.backward()?))
+            }
+            _ => {
+                let mut o = AdamW::new(vars, adam(1e-5))?;
+                Box::new(move |l| o.backward_step(l))
+            }
+        })
+    }
+
+    #[test]
+    #[ignore]
+    fn all_clean() {
+        let mut counts = [0; 4];
+        let only = std::env::var("STEPS_ONLY").unwrap_or_default();
+        for entry in crate::corpus::entries() {
+            if !(only.is_empty() || entry.id == only) {
+                continue;
+            }
+            for kind in 0..5 {
+                for with_loss in [true, false] {
+                    let Ok(subject) = (entry.clean)(Seed::new(1)) else { continue };
+                    let (learner, batch) = (&subject.learner, &subject.batch);
+                    if learner.loss(batch).is_err() || learner.variables().is_empty() {
+                        continue;
+                    }
+                    let loss = || learner.loss(batch).map_err(Error::wrap);
+                    let Ok(mut step) = rule(kind, free(learner)) else { continue };
+                    let frozen: Vec<String> = learner
+                        .variables()
+                        .iter()
+                        .filter(|(n, _)| learner.is_frozen(n))
+                        .map(|(n, _)| n.clone())
+                        .collect();
+                    let mut options = StepUpdates::new().frozen(frozen);
+                    if with_loss {
+                        options = options.loss(loss);
+                    }
+                    let began = std::time::Instant::now();
+                    let result = options.check(learner.variables(), || step(&loss()?));
+                    let took = began.elapsed();
+                    match result {
+                        Ok(_) => counts[0] += 1,
+                        Err(f) => {
+                            counts[match f.kind() {
+                                FailureKind::Violated => 1,
+                                FailureKind::Vacuous => 2,
+                                _ => 3,
+                            }] += 1;
+                            eprintln!(
+                                "== {} rule {kind} loss {with_loss} {took:?}\n{}",
+                                entry.id,
+                                f.text()
+                            );
+                        }
+                    }
+                    if took.as_secs_f64() > 3.0 {
+                        eprintln!("-- slow {} {kind} {took:?}", entry.id)
+                    }
+                }
+            }
+        }
+        eprintln!("passed, violated, vacuous, not run: {counts:?}");
+    }
+}
+
+#[cfg(test)]
+mod soak_decreases {
+    use candling::{Cause, FailureKind, Seed, check::LossDecreases};
+
+    #[test]
+    #[ignore]
+    fn all_clean() {
+        let mut counts = [0; 4];
+        for entry in crate::corpus::entries() {
+            for (half, make) in [("clean", entry.clean), ("buggy", entry.buggy)] {
+                let Ok(subject) = make(Seed::new(1)) else { continue };
+                let (learner, batch) = (&subject.learner, &subject.batch);
+                if learner.loss(batch).is_err() || learner.variables().is_empty() {
+                    continue;
+                }
+                let began = std::time::Instant::now();
+                let result = LossDecreases::new().check(learner, batch);
+                let took = began.elapsed();
+                match result {
+                    Ok(_) => {
+                        if half == "clean" {
+                            counts[0] += 1
+                        }
+                    }
+                    Err(f) => {
+                        if half == "clean" {
+                            counts[match f.kind() {
+                                FailureKind::Violated => 1,
+                                FailureKind::Vacuous => 2,
+                                _ => 3,
+                            }] += 1;
+                        }
+                        let named = f.cause() == Some(entry.cause);
+                        let _ = Cause::LossSign;
+                        eprintln!(
+                            "== {} {half} {took:?} wanted {} named {named}\n{}",
+                            entry.id,
+                            entry.cause,
+                            f.text()
+                        );
+                    }
+                }
+                if took.as_secs_f64() > 2.0 {
+                    eprintln!("-- slow {} {took:?}", entry.id)
+                }
+            }
+        }
+        eprintln!("passed, violated, vacuous, not run: {counts:?}");
     }
 }

@@ -62,10 +62,11 @@ pub(super) fn judge(driver: &Driver<'_>, walk: &Walk, left_out: &mut Vec<String>
 }
 
 fn too_large(walk: &Walk) -> Option<String> {
-    let mut ratios = walk.ratios.clone();
+    let finite = walk.ratios.iter().copied().filter(|ratio| ratio.is_finite());
+    let mut ratios: Vec<f64> = finite.collect();
     ratios.sort_by(f64::total_cmp);
     let median = ratios.get(ratios.len() / 2).copied().unwrap_or(0.0);
-    if median > MOST || median.is_nan() {
+    if median > MOST {
         return Some(format!("a step changes the weights by {} times their size", number(median)));
     }
     let (before, after) = walk.losses.split_first()?;
