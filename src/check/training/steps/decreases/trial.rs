@@ -9,10 +9,11 @@ use crate::{
         training::moved_since,
         values::{scalar, to_f64_vec},
     },
-    verdict::{count, number},
+    verdict::{count, number, told_apart},
 };
 
 /// How a loss is looked at: in one evaluation where two agree, in the mean of several where they do not.
+#[derive(Clone, Copy)]
 pub(super) enum Look<'p, 'l, 'a> {
     Once(&'p Place<'l, 'a>),
     Mean,
@@ -118,24 +119,27 @@ impl Bench<'_, '_, '_> {
             return Ok(vec![Finding::confirmed(Cause::LossSign, evidence).advice_is(advice)]);
         }
         let way = |trial: &Trial| {
+            let (from, to) = told_apart(first, trial.lowest());
             format!(
-                "at {} the loss falls: {} -> {} after {}",
+                "at {} the loss falls: {from} -> {to} after {}",
                 number(trial.rate),
-                number(first),
-                number(trial.lowest()),
                 count(trial.losses.len(), "step"),
             )
         };
-        for (factors, cause) in
-            [(SHORTER_STEPS, Cause::LearningRateHigh), (LONGER_STEPS, Cause::LearningRateLow)]
-        {
-            for factor in factors {
-                if let Some(trial) = self.run(factor)?.filter(|trial| trial.falls) {
-                    return Ok(vec![Finding::confirmed(cause, way(&trial))]);
-                }
+        // A loss that stays where it is was not overshot.
+        let highest = failed.losses.iter().copied().fold(first, f64::max);
+        let stays = highest - first <= 2.0 * (first - self.lower);
+        let (factors, cause) = match stays {
+            true => (LONGER_STEPS, Cause::LearningRateLow),
+            false => (SHORTER_STEPS, Cause::LearningRateHigh),
+        };
+        let few = Self { steps: self.steps.min(FEW), look: self.look, ..*self };
+        for factor in factors {
+            if let Some(trial) = few.run(factor)?.filter(|trial| trial.falls) {
+                return Ok(vec![Finding::confirmed(cause, way(&trial))]);
             }
         }
-        self.run(1.0)?;
+        few.run(1.0)?;
         if moved_since(self.start)?.is_empty() {
             let evidence = "no step changes a bit of any variable, at any learning rate tried";
             return Ok(vec![Finding::confirmed(Cause::OptimizerMissesVariable, evidence)]);
@@ -153,7 +157,10 @@ impl Bench<'_, '_, '_> {
 const CLIMBS: f64 = 0.9;
 
 const SHORTER_STEPS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
-const LONGER_STEPS: [f64; 4] = [10.0, 1e3, 1e5, 1e7];
+const LONGER_STEPS: [f64; 4] = [1e2, 1e4, 1e6, 1e8];
+
+/// Steps of a training with one thing changed.
+const FEW: usize = 30;
 
 /// Several evaluations of a loss that draws at random.
 pub(super) fn draws(learner: &Learner<'_>, batch: &Batch) -> Result<Vec<f64>> {

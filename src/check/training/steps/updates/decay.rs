@@ -4,7 +4,7 @@
 //! loss does not see it: what the step then takes off every entry, in proportion, is decay.
 
 use super::{
-    driver::{Driver, Gradients, norm, pooled},
+    driver::{Driver, Gradients, pooled},
     sizes::plain_rate,
     still::names,
     walk::Walk,
@@ -95,21 +95,25 @@ impl Shrinking<'_> {
             .filter(|d| !(self.may_decay)(&driver.watched[d.at].name))
             .filter(|d| driver.watched[d.at].start.len() > 1)
             .collect();
-        let first = vectors.first()?;
-        // Two variables of different parts shrink by one share only where an optimizer makes them.
-        let alike =
-            decays.iter().filter(|d| (d.share / first.share - 1.0).abs() < ONE_SHARE).count();
-        (alike >= 2).then(|| {
-            let evidence = format!(
-                "made large, {} and weights shrink by one share, {} % a step, whatever their gradients: decay reaches gains and biases",
-                count(vectors.len(), "vector"),
-                number(100.0 * first.share),
-            );
-            Finding::confirmed(Cause::DecayUnintended, evidence)
-                .at(names(driver, vectors.iter().map(|d| d.at).collect::<Vec<_>>()))
-                .advice_is("make two optimizers, or two groups: matrices with decay, everything of rank 1 without; `decayed = [..]` declares what may")
-        })
+        let first = vectors.iter().find(|d| is_of_optimizer(driver, decays, d))?;
+        let evidence = format!(
+            "made large, {} and weights shrink by one share, {} % a step, whatever their gradients: decay reaches gains and biases",
+            count(vectors.len(), "vector"),
+            number(100.0 * first.share),
+        );
+        let names = names(driver, vectors.iter().map(|d| d.at).collect::<Vec<_>>());
+        Some(Finding::confirmed(Cause::DecayUnintended, evidence).at(names).advice_is(
+            "make two optimizers, or two groups: matrices with decay, everything of rank 1 without; `decayed = [..]` declares what may",
+        ))
     }
+}
+
+/// Whether a matrix shrinks by the same share. Under plain descent on squared errors an output's bias does by itself, where
+/// it is no later weight that is zero; a matrix does not, and two variables do not alike.
+fn is_of_optimizer(driver: &Driver<'_>, decays: &[Decay], decay: &Decay) -> bool {
+    let alike = |other: &&Decay| (other.share / decay.share - 1.0).abs() < ONE_SHARE;
+    let alike: Vec<&Decay> = decays.iter().filter(alike).collect();
+    alike.len() >= 2 && alike.iter().any(|other| driver.watched[other.at].is_weight())
 }
 
 /// The variable built last that mixes others: with zeros in it, the loss does not depend on what came before.
@@ -283,7 +287,6 @@ fn twice(
         number(penalty.strength / 2.0),
         number(100.0 * decay.share),
     );
-    debug_assert!(norm(&driver.watched[decay.at].start).is_finite());
     Some(
         Finding::confirmed(Cause::DecayUnintended, evidence)
             .at(driver.watched[decay.at].name.clone())

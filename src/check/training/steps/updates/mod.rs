@@ -229,7 +229,7 @@ impl<'a> StepUpdates<'a> {
         let mut left_out = Vec::new();
         let mut findings = Vec::new();
         if let Some(walk) = &walk {
-            findings.extend(sizes::judge(&driver, walk, &mut left_out));
+            findings.extend(sizes::judge(walk, &mut left_out));
             findings.extend(still::frozen_moved(&driver, walk));
         }
         let still = still::judge(&mut driver, walk.as_ref(), gradients.as_ref())?;

@@ -1,7 +1,7 @@
 //! The size of the steps: beside the weights, beside one another, and beside the learning rate that is declared.
 
 use super::{
-    driver::{Driver, Gradients, Watched, dot, norm, pooled},
+    driver::{Driver, Gradients, dot, norm, pooled},
     still::names,
     walk::Walk,
 };
@@ -23,7 +23,7 @@ const MOST: f64 = 2.0;
 const LOSS_GREW: f64 = 3.0;
 
 /// Finds steps that are orders of magnitude off.
-pub(super) fn judge(driver: &Driver<'_>, walk: &Walk, left_out: &mut Vec<String>) -> Vec<Finding> {
+pub(super) fn judge(walk: &Walk, left_out: &mut Vec<String>) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(evidence) = too_large(walk) {
         found.push(Finding::confirmed(Cause::LearningRateHigh, evidence));
@@ -57,7 +57,6 @@ pub(super) fn judge(driver: &Driver<'_>, walk: &Walk, left_out: &mut Vec<String>
                 .advice_is("count the steps of the whole training, not of the epoch"),
         );
     }
-    found.extend(uneven(driver, walk));
     found
 }
 
@@ -103,34 +102,6 @@ fn restarts(lengths: &[f64]) -> Option<usize> {
         unit > 0.0 && lengths.iter().enumerate().all(fits)
     })
 }
-
-/// A weight that hardly moves beside others that do, by far more than their sizes differ.
-fn uneven(driver: &Driver<'_>, walk: &Walk) -> Option<Finding> {
-    let ratio = |at: usize, w: &Watched| walk.largest[at] / norm(&w.start);
-    let judged: Vec<(usize, f64)> = (driver.trained())
-        .filter(|(at, w)| w.is_weight() && walk.moved[*at] && norm(&w.start) > 0.0)
-        .map(|(at, w)| (at, ratio(at, w)))
-        .collect();
-    let most = judged.iter().map(|(_, r)| *r).fold(0.0, f64::max);
-    let slow: Vec<usize> = judged
-        .iter()
-        // A gradient that is rounding (queries and keys of one token) makes such steps under SGD; no rate of a group does.
-        .filter(|(_, r)| *r < LEAST && *r < LEAST * most / UNEVEN)
-        .map(|(at, _)| *at)
-        .collect();
-    (!slow.is_empty() && slow.len() < judged.len()).then(|| {
-        let least = judged.iter().map(|(_, r)| *r).fold(f64::INFINITY, f64::min);
-        let evidence = format!(
-            "moves by {} of its size at most, the fastest weight by {}",
-            number(least),
-            number(most),
-        );
-        Finding::possible(Cause::UpdateRatio, evidence).at(names(driver, slow))
-    })
-}
-
-/// Groups of variables may have rates three orders of magnitude apart.
-const UNEVEN: f64 = 1e-3;
 
 /// A step whose every entry has one length is the first of an Adam, or a sign: the length is the learning rate.
 fn length_of_sign(update: &[f64]) -> Option<f64> {

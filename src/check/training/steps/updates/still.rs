@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// So many variables that stand still are looked at one by one; a model in which all do has one story to tell.
-const LOOKED_AT: usize = 24;
+const LOOKED_AT: usize = 12;
 
 /// f32 keeps seven digits: a step of this share of a value is a step in it.
 const VISIBLE_IN_F32: f64 = 1.0 / (1 << 24) as f64;
@@ -71,6 +71,11 @@ pub(super) fn judge(
         let elsewhere = moved_elsewhere(driver)?;
         missed.retain(|at| !elsewhere[*at]);
     }
+    if gradients.is_none() && walk.is_some() {
+        let by_right = zero_by_right(driver, &missed, walk);
+        still.idle.extend(by_right.iter().map(|at| driver.watched[*at].name.clone()));
+        missed.retain(|at| !by_right.contains(at));
+    }
     let beyond = stood.iter().copied().skip(LOOKED_AT);
     missed.extend(beyond.filter(|_| slow.is_empty() && coarse.is_empty()));
 
@@ -101,6 +106,25 @@ pub(super) fn judge(
     still.findings.extend(told.0);
     still.idle = told.1;
     Ok(still)
+}
+
+/// Biases at zero, a few among many, whose layers train: one before a norm, or of an attention's keys, has a gradient of
+/// zero, and nobody leaves single biases out of an optimizer.
+fn zero_by_right(driver: &Driver<'_>, missed: &[usize], walk: Option<&Walk>) -> Vec<usize> {
+    let layer = |name: &str| name.rsplit_once('.').map(|(layer, _)| layer.to_owned());
+    let moves = |at: usize| walk.is_some_and(|walk| walk.moved[at]);
+    let trains = |of: &str| {
+        let own = layer(of);
+        own.is_some() && driver.trained().any(|(at, w)| layer(&w.name) == own && moves(at))
+    };
+    let vectors = driver.trained().filter(|(_, w)| !w.is_weight()).count();
+    let by_right: Vec<usize> = (missed.iter().copied())
+        .filter(|at| {
+            let watched = &driver.watched[*at];
+            !watched.is_weight() && watched.start.iter().all(|v| *v == 0.0) && trains(&watched.name)
+        })
+        .collect();
+    if 2 * by_right.len() < vectors { by_right } else { Vec::new() }
 }
 
 /// Calls after which a step from zero counts as none, where nothing else moves.
