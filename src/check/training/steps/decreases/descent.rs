@@ -130,6 +130,12 @@ const ABOVE_ROUNDING: f64 = 8.0;
 const KEPT: f64 = 0.1;
 
 impl Tried {
+    /// Whether every step raises the loss, this way and the other.
+    pub(super) fn rises_both_ways(&self) -> bool {
+        let rises = |steps: &[(f64, f64)]| steps.iter().all(|(_, fall)| *fall < 0.0);
+        !self.steps.is_empty() && rises(&self.steps) && rises(&self.against)
+    }
+
     /// Whether the gradient points the wrong way: the loss never falls against it, and it rises against and falls along it
     /// at two lengths or more. At a kink it would rise both ways.
     pub(super) fn is_reversed(&self) -> bool {
@@ -188,20 +194,32 @@ fn moved_loss(place: &Place<'_, '_>, slopes: &[&Slope], step: f64) -> Result<f64
     there
 }
 
-/// The variables whose gradient, taken alone, points the wrong way. In half precision a step of one variable is lost.
-pub(super) fn reversed(
+/// What each variable does alone.
+pub(super) struct Alone {
+    /// Those whose gradient points the wrong way.
+    pub(super) reversed: Vec<String>,
+    /// The first that lowered the loss.
+    pub(super) falls: Option<Tried>,
+    /// How many showed anything. In half precision a step of one variable is lost.
+    pub(super) judged: usize,
+}
+
+pub(super) fn alone(
     place: &Place<'_, '_>,
     slopes: &[Slope],
     loss: f64,
     rounding: f64,
-) -> Result<(Vec<String>, usize)> {
-    let (mut found, mut judged) = (Vec::new(), 0);
+) -> Result<Alone> {
+    let mut alone = Alone { reversed: Vec::new(), falls: None, judged: 0 };
     for slope in slopes.iter().filter(|slope| slope.is_fine()) {
         let tried = try_steps(place, &[slope], loss, rounding)?;
-        judged += usize::from(!tried.steps.is_empty());
+        alone.judged += usize::from(!tried.steps.is_empty());
         if tried.is_reversed() {
-            found.push(slope.name.clone());
+            alone.reversed.push(slope.name.clone());
+        }
+        if tried.falls && alone.falls.is_none() {
+            alone.falls = Some(tried);
         }
     }
-    Ok((found, judged))
+    Ok(alone)
 }

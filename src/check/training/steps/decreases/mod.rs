@@ -10,10 +10,10 @@ use crate::{
     check::{arguments, call, training::wording},
     learner::Evaluation,
     measure::{gradients::Pass, slope::repeatable_mode, values::scalar},
-    verdict::{count, listed, number},
+    verdict::{count, listed, number, told_apart},
 };
 
-use descent::{Place, Slope, reversed, slopes, try_steps};
+use descent::{Place, Slope, alone, slopes, try_steps};
 use trial::{Bench, Look, draws};
 
 /// A small step against the gradient lowers the loss, and so do the first steps of the learner's own optimizer.
@@ -179,24 +179,33 @@ impl LossDecreases {
             ))
             .help("give it a batch that is not fitted already"));
         }
-        let (wrong, judged_alone) = reversed(place, &slopes, loss, rounding)?;
-        let findings = call::not_allowed(wrong_way(&wrong, &together, slopes.len()), &self.allowed);
-        if !findings.is_empty()
-            || (!together.falls && !self.allowed.contains(&Cause::GradientWrong))
-        {
-            let headline = match together.falls {
-                false => format!(
+        let alone = alone(place, &slopes, loss, rounding)?;
+        let mut findings = wrong_way(&alone.reversed, &together, slopes.len());
+        let lowest = together.falls.then_some(&together).or(alone.falls.as_ref());
+        if lowest.is_none() && findings.is_empty() {
+            if together.rises_both_ways() {
+                return Err(Failure::vacuous(format!(
+                    "the loss is at its lowest, in a kink: from {} it rises against its gradient and along it",
+                    number(loss),
+                )));
+            }
+            findings.push(Finding::possible(
+                Cause::GradientWrong,
+                "no step against the gradient keeps a tenth of the fall that it promises",
+            ));
+        }
+        let findings = call::not_allowed(findings, &self.allowed);
+        if !findings.is_empty() {
+            let headline = match alone.reversed.len() {
+                0 => format!(
                     "the loss does not fall against its gradient: from {}, at {} tried",
                     number(loss),
                     count(together.steps.len(), "length"),
                 ),
-                true => format!(
-                    "the loss falls against its gradient, but not by {}",
-                    count(wrong.len(), "variable"),
-                ),
+                n => format!("the loss rises against the gradient of {}", count(n, "variable")),
             };
             let mut failure = Failure::violated(headline);
-            if !together.falls {
+            if lowest.is_none() {
                 failure = failure.fact("steps", lengths(&together.steps));
             }
             return Err(failure.with_findings(findings));
@@ -210,8 +219,8 @@ impl LossDecreases {
             steps: self.steps,
         };
         let losses = self.of_optimizer(&bench, loss)?;
-        let kept = together.steps.last().map(|(promise, fall)| fall / promise);
-        Ok(LossDecreasesReport { losses, kept, judged_alone, noise: rounding })
+        let kept = lowest.and_then(|t| t.steps.last()).map(|(promise, fall)| fall / promise);
+        Ok(LossDecreasesReport { losses, kept, judged_alone: alone.judged, noise: rounding })
     }
 
     /// A loss that draws at random, and has no other mode: its mean is looked at.
@@ -247,11 +256,13 @@ impl LossDecreases {
             return Ok(losses);
         }
         let last = losses[losses.len() - 1];
+        let (before, lowest) = match trial.lowest() {
+            lowest if lowest == loss => (number(loss), number(loss)),
+            lowest => told_apart(loss, lowest),
+        };
         let headline = match last.is_finite() {
             true => format!(
-                "the optimizer does not lower the loss: {} before, {} at its lowest in {}",
-                number(loss),
-                number(trial.lowest()),
+                "the optimizer does not lower the loss: {before} before, {lowest} at its lowest in {}",
                 count(trial.losses.len(), "step"),
             ),
             false => format!(
@@ -345,16 +356,12 @@ fn wrong_way(wrong: &[String], together: &descent::Tried, all: usize) -> Vec<Fin
             ),
         ];
     }
-    match together.falls {
-        true => Vec::new(),
-        false if together.is_reversed() => vec![Finding::confirmed(
+    match together.is_reversed() {
+        true => vec![Finding::confirmed(
             Cause::GradientWrong,
             "a step of all variables against their gradients raises the loss, one along them lowers it",
         )],
-        false => vec![Finding::possible(
-            Cause::GradientWrong,
-            "no step against the gradient keeps a tenth of the fall that it promises",
-        )],
+        false => Vec::new(),
     }
 }
 

@@ -4,9 +4,9 @@
 //! loss does not see it: what the step then takes off every entry, in proportion, is decay.
 
 use super::{
-    driver::{Driver, Gradients, pooled},
+    driver::{Driver, Gradients, dot, norm, pooled},
     sizes::plain_rate,
-    still::names,
+    still::{names, rms},
     walk::Walk,
 };
 use crate::{
@@ -64,7 +64,7 @@ impl Shrinking<'_> {
             found.extend(wrong_sign(driver, &penalties));
             found.extend(dominating(driver, &penalties, gradients));
         }
-        let (decays, tried) = decays(driver, walk)?;
+        let (decays, tried) = decays(driver, walk, gradients)?;
         if tried == 0 {
             left_out.push("decay: no variable could be made large".to_owned());
         }
@@ -116,14 +116,28 @@ fn is_of_optimizer(driver: &Driver<'_>, decays: &[Decay], decay: &Decay) -> bool
     alike.len() >= 2 && alike.iter().any(|other| driver.watched[other.at].is_weight())
 }
 
+/// The size of the change of one value in the first step.
+fn first_step(walk: &Walk, at: usize) -> f64 {
+    rms(&walk.first.by[at])
+}
+
+/// An average of another variable begins at that, and moves by a part of the other's step: it is not one that trains.
+const SLOW: f64 = 0.05;
+
 /// The variable built last that mixes others: with zeros in it, the loss does not depend on what came before.
-fn last_weight(driver: &Driver<'_>) -> Option<usize> {
-    let weights = driver.trained().filter(|(_, w)| w.is_weight());
+fn last_weight(driver: &Driver<'_>, walk: &Walk, fastest: f64) -> Option<usize> {
+    let trains = |at: usize| first_step(walk, at) >= SLOW * fastest;
+    let weights = driver.trained().filter(|(at, w)| w.is_weight() && trains(*at));
     weights.max_by_key(|(_, w)| created(w.var.as_tensor().id())).map(|(at, _)| at)
 }
 
-fn decays(driver: &mut Driver<'_>, walk: &Walk) -> Result<(Vec<Decay>, usize)> {
-    let Some(last) = last_weight(driver) else { return Ok((Vec::new(), 0)) };
+fn decays(
+    driver: &mut Driver<'_>,
+    walk: &Walk,
+    gradients: Option<&Gradients>,
+) -> Result<(Vec<Decay>, usize)> {
+    let fastest = driver.trained().map(|(at, _)| first_step(walk, at)).fold(0.0, f64::max);
+    let Some(last) = last_weight(driver, walk, fastest) else { return Ok((Vec::new(), 0)) };
     let before_last = created(driver.watched[last].var.as_tensor().id());
     let candidates = |vectors: bool| -> Vec<usize> {
         let all: Vec<usize> = (driver.trained())
@@ -131,6 +145,8 @@ fn decays(driver: &mut Driver<'_>, walk: &Walk) -> Result<(Vec<Decay>, usize)> {
                 w.is_fine()
                     && walk.moved[*at]
                     && walk.farthest[*at] > 0.0
+                    // What gets no gradient is moved by other means than the optimizer: an average of the weights.
+                    && gradients.is_none_or(|g| g.by[*at].is_some())
                     && created(w.var.as_tensor().id()) < before_last
                     && w.is_weight() != vectors
             })
@@ -143,9 +159,6 @@ fn decays(driver: &mut Driver<'_>, walk: &Walk) -> Result<(Vec<Decay>, usize)> {
     let candidates: Vec<usize> = candidates(true).into_iter().chain(candidates(false)).collect();
     let silent = (last, vec![0.0; driver.watched[last].start.len()]);
     let (mut decays, mut tried) = (Vec::new(), 0);
-    let fastest = (driver.trained())
-        .map(|(at, w)| walk.largest[at] / (w.start.len().max(1) as f64).sqrt())
-        .fold(0.0, f64::max);
     for at in candidates {
         let size = LARGE * walk.farthest[at];
         // Far from one another and from zero, and of both signs.
@@ -161,13 +174,33 @@ fn decays(driver: &mut Driver<'_>, walk: &Walk) -> Result<(Vec<Decay>, usize)> {
         }
         tried += 1;
         let Some(share) = one_share(&update.by[at], &large) else { continue };
-        // A running average of other variables is drawn to them by one share, too, and moves no faster than that.
-        let own = walk.largest[at] / (large.len().max(1) as f64).sqrt();
-        if -share >= LEAST && -share <= PROJECTION && own > 2.0 * -share * fastest {
-            decays.push(Decay { at, share: -share });
+        let decay = Decay { at, share: -share };
+        if (LEAST..=PROJECTION).contains(&decay.share)
+            && !is_average(driver, walk, &decay, &silent, fastest)?
+        {
+            decays.push(decay);
         }
     }
     Ok((decays, tried))
+}
+
+/// Whether what draws the variable is another variable, not zero: a running average of the weights, a target network.
+///
+/// From zero it goes to where it was; one that was zero moves by its share of the fastest step, and no faster.
+fn is_average(
+    driver: &mut Driver<'_>,
+    walk: &Walk,
+    decay: &Decay,
+    silent: &(usize, Vec<f64>),
+    fastest: f64,
+) -> Result<bool> {
+    let start = driver.watched[decay.at].start.clone();
+    if start.iter().all(|v| *v == 0.0) {
+        return Ok(first_step(walk, decay.at) <= 2.0 * decay.share * fastest);
+    }
+    let update = driver.update_at(&[(decay.at, vec![0.0; start.len()]), silent.clone()])?;
+    let back = &update.by[decay.at];
+    Ok(dot(back, &start) > 0.9 * norm(back) * norm(&start))
 }
 
 /// The share of the values that the change is, where it is one for all entries.
