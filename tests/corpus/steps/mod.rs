@@ -86,9 +86,88 @@ mod soak_all {
                 let mut o = Lion::new(vars, 1e-3);
                 Box::new(move |l| o.step(&l.backward()?))
             }
-            _ => {
+            4 => {
                 let mut o = AdamW::new(vars, adam(1e-5))?;
                 Box::new(move |l| o.backward_step(l))
+            }
+
+            5..=12 => {
+                let mut m: Vec<Option<Tensor>> = vec![None; vars.len()];
+                let mut t = 0usize;
+                Box::new(move |l| {
+                    let grads = l.backward()?;
+                    t += 1;
+                    for (var, m) in vars.iter().zip(&mut m) {
+                        let Some(g) = grads.get(var) else { continue };
+                        let old = match m.take() {
+                            Some(m) => m,
+                            None => g.zeros_like()?,
+                        };
+                        let w = var.as_tensor();
+                        let (d, next) = match kind {
+                            // RMSprop
+                            5 => {
+                                let v = ((&old * 0.99)? + (g.sqr()? * 0.01)?)?;
+                                ((g / (v.sqrt()? + 1e-8)?)?.affine(1e-3, 0.0)?, v)
+                            }
+                            // Adagrad
+                            6 => {
+                                let v = (&old + g.sqr()?)?;
+                                ((g / (v.sqrt()? + 1e-8)?)?.affine(1e-2, 0.0)?, v)
+                            }
+                            // Nesterov
+                            7 => {
+                                let v = ((&old * 0.9)? + g)?;
+                                ((g + (&v * 0.9)?)?.affine(0.01, 0.0)?, v)
+                            }
+                            // coupled decay on matrices
+                            8 => {
+                                let g = if var.rank() > 1 { (g + (w * 5e-4)?)? } else { g.clone() };
+                                let v = ((&old * 0.9)? + g)?;
+                                (v.affine(0.02, 0.0)?, v)
+                            }
+                            // sign
+                            9 => (g.sign()?.affine(1e-3, 0.0)?, old),
+                            // each tensor's gradient to norm 1, LARS-like trust ratio
+                            10 => {
+                                let n = g
+                                    .to_dtype(candle_core::DType::F64)?
+                                    .sqr()?
+                                    .sum_all()?
+                                    .sqrt()?
+                                    .to_scalar::<f64>()?;
+                                (g.affine(0.02 / n.max(1e-9), 0.0)?, old)
+                            }
+                            // cosine with restarts every 4
+                            11 => {
+                                let r = 0.05
+                                    * 0.5
+                                    * (1.0
+                                        + (std::f64::consts::PI * ((t - 1) % 4) as f64 / 4.0)
+                                            .cos());
+                                (g.affine(r, 0.0)?, old)
+                            }
+                            // element clip
+                            _ => (g.clamp(-0.01, 0.01)?.affine(0.5, 0.0)?, old),
+                        };
+                        var.set(&(w - d)?)?;
+                        *m = Some(next);
+                    }
+                    Ok(())
+                })
+            }
+            14 => {
+                let mut o = AdamW::new(vars, adam(0.1))?;
+                Box::new(move |l| o.backward_step(l))
+            }
+            15 => {
+                let mut o = SGD::new(vars, 1.0)?;
+                Box::new(move |l| o.backward_step(l))
+            }
+            // A decay on matrices, two groups.
+            _ => {
+                let mut o = super::rules::TwoGroups::new(vars, 1e-3, 0.1, 0.0)?;
+                Box::new(move |l| o.step(&l.backward()?))
             }
         })
     }
@@ -97,14 +176,24 @@ mod soak_all {
     #[ignore]
     fn all_clean() {
         let mut counts = [0; 4];
+        let every: usize =
+            std::env::var("STEPS_EVERY").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+        let seed: u64 = std::env::var("STEPS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
         let only = std::env::var("STEPS_ONLY").unwrap_or_default();
-        for entry in crate::corpus::entries() {
+        for (at, entry) in crate::corpus::entries().into_iter().enumerate() {
+            if at % every != 0 {
+                continue;
+            }
             if !(only.is_empty() || entry.id == only) {
                 continue;
             }
-            for kind in 0..5 {
+            for kind in std::env::var("STEPS_RULES")
+                .unwrap_or("0,1,2,3,4".into())
+                .split(',')
+                .map(|k| k.parse::<usize>().unwrap())
+            {
                 for with_loss in [true, false] {
-                    let Ok(subject) = (entry.clean)(Seed::new(1)) else { continue };
+                    let Ok(subject) = (entry.clean)(Seed::new(seed)) else { continue };
                     let (learner, batch) = (&subject.learner, &subject.batch);
                     if learner.loss(batch).is_err() || learner.variables().is_empty() {
                         continue;

@@ -36,7 +36,7 @@ use walk::Walk;
 ///   within the first [`steps`](Self::steps). One that does not is set to zero, where no step can be lost in rounding:
 ///   what moves there only takes steps that are too short for its format.
 /// - No frozen variable changes by a bit; running statistics change by the forward pass alone.
-/// - The weights change by a share of their size between 1e-7 and 2 (K. Karpathy's rule of thumb is 1e-3; both ends are
+/// - The weights change by a share of their size between 1e-7 and 2 (1e-3 is the rule of thumb of A. Karpathy's CS231n notes; both ends are
 ///   orders of magnitude off). Steps that still grow, as in a warm-up, are not judged to be too short.
 /// - A step does not contain the gradients of earlier ones, and is no Adam's first step every time.
 /// - Vectors (gains of norms, biases) do not decay unless they are [`decayed`](Self::decayed), and nothing by more than

@@ -128,7 +128,7 @@ const TRIED: usize = 4;
 /// length of the learning rate, but for what Adam's epsilon takes off.
 ///
 /// A variable is set to zero for it, where no decay and no rounding hides the length. A sign of the gradient has one length
-/// to the bit, and plain descent has as many as its gradient.
+/// to the bit, a clipped one mostly, and plain descent has as many as its gradient.
 pub(super) fn reset(driver: &mut Driver<'_>, walk: &Walk) -> Result<Option<Finding>> {
     let mut candidates: Vec<(usize, usize)> = (driver.trained())
         .filter(|(at, w)| w.is_fine() && walk.moved[*at] && w.start.len() >= ENOUGH)
@@ -170,11 +170,12 @@ pub(super) fn reset(driver: &mut Driver<'_>, walk: &Walk) -> Result<Option<Findi
     ))
 }
 
-/// The length of most entries, where it is one but for an epsilon.
+/// The length of most entries, where it is one but for an epsilon. A sign, or a clipping by value, has it to the bit.
 fn first_of_adam(update: &[f64]) -> Option<f64> {
     let sizes: Vec<f64> = update.iter().map(|v| v.abs()).filter(|v| *v > 0.0).collect();
     let most = sizes.iter().copied().fold(0.0, f64::max);
     let near = sizes.iter().filter(|v| most - **v <= 1e-3 * most).count();
-    let one_length = sizes.iter().all(|v| v.to_bits() == most.to_bits());
-    (sizes.len() >= ENOUGH && 10 * near >= 8 * sizes.len() && !one_length).then_some(most)
+    let to_the_bit = sizes.iter().filter(|v| v.to_bits() == most.to_bits()).count();
+    let is_one_length = sizes.len() >= ENOUGH && 10 * near >= 8 * sizes.len();
+    (is_one_length && 10 * to_the_bit < 6 * near).then_some(most)
 }
