@@ -288,3 +288,44 @@ mod soak_decreases {
         eprintln!("passed, violated, vacuous, not run: {counts:?}");
     }
 }
+
+#[cfg(test)]
+mod soak_healthy {
+    use candling::{FailureKind, Seed};
+
+    use crate::corpus::{
+        entry::{Assertion, Verdict},
+        property::Property,
+    };
+
+    #[test]
+    #[ignore]
+    fn ours() {
+        let mut wrong = Vec::new();
+        for entry in super::entries() {
+            for seed in [1002, 0, 1] {
+                let began = std::time::Instant::now();
+                let verdict = Verdict::of(Assertion::Healthy, entry.clean, Seed::new(seed));
+                if !verdict.passed() {
+                    wrong.push(format!("{} {seed}\n{}", entry.id, verdict.text()));
+                }
+                if began.elapsed().as_secs_f64() > 4.0 {
+                    eprintln!("slow {} {:?}", entry.id, began.elapsed());
+                }
+            }
+            for property in [Property::Deterministic, Property::BatchIndependent] {
+                let subject = (entry.clean)(Seed::new(1001)).unwrap();
+                if subject.batch.input().is_empty() {
+                    continue;
+                }
+                match property.check(&subject) {
+                    Err(f) if f.kind() == FailureKind::Violated => {
+                        wrong.push(format!("{} {property:?}\n{}", entry.id, f.text()))
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{} wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
+    }
+}

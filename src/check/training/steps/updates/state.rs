@@ -145,7 +145,8 @@ pub(super) fn reset(driver: &mut Driver<'_>, walk: &Walk) -> Result<Option<Findi
         let again = driver.update_at(&zeros)?;
         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits();
         let all = first.by.iter().flatten().zip(again.by.iter().flatten());
-        if !all.map(same).fold(true, |all, same| all && same) {
+        let mut all = all.map(same);
+        if !all.all(|same| same) {
             return Ok(None);
         }
         shown.push((at, length));

@@ -52,8 +52,13 @@ pub(super) fn judge(
     }
     let usual = walk.map_or(0.0, |walk| typical(driver, walk));
     let (mut missed, mut coarse, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+    // Gates that begin at zero are open after the first steps.
+    let end: Vec<(usize, Vec<f64>)> = match walk.filter(|walk| walk.broken.is_none()) {
+        Some(walk) => driver.trained().map(|(at, _)| (at, walk.end[at].clone())).collect(),
+        None => Vec::new(),
+    };
     for at in stood.iter().copied().take(LOOKED_AT) {
-        match step_from_zero(driver, at)? {
+        match step_from_zero(driver, at, &end)? {
             None => missed.push(at),
             Some(step) => {
                 let watched = &driver.watched[at];
@@ -102,7 +107,10 @@ pub(super) fn judge(
     } else {
         still.lost.extend(slow.iter().map(|(at, _)| driver.watched[*at].name.clone()));
     }
-    let told = tell_missed(driver, &missed, gradients)?;
+    driver.stand_at(&end)?;
+    let later = if missed.is_empty() { None } else { driver.gradients()? };
+    driver.restore()?;
+    let told = tell_missed(driver, &missed, later.as_ref(), gradients)?;
     still.findings.extend(told.0);
     still.idle = told.1;
     Ok(still)
@@ -149,12 +157,18 @@ pub(super) fn rms(values: &[f64]) -> f64 {
 }
 
 /// By how much the step moves the variable when it is zero, where no step is lost in rounding.
-fn step_from_zero(driver: &mut Driver<'_>, at: usize) -> Result<Option<f64>> {
+fn step_from_zero(
+    driver: &mut Driver<'_>,
+    at: usize,
+    end: &[(usize, Vec<f64>)],
+) -> Result<Option<f64>> {
     if driver.watched[at].start.iter().all(|v| *v == 0.0) {
         return Ok(None);
     }
     let zeros = vec![0.0; driver.watched[at].start.len()];
-    let Update { by, moved } = driver.update_at(&[(at, zeros)])?;
+    let others = end.iter().filter(|(other, _)| *other != at).cloned();
+    let there: Vec<(usize, Vec<f64>)> = others.chain([(at, zeros)]).collect();
+    let Update { by, moved } = driver.update_at(&there)?;
     Ok(moved[at].then(|| rms(&by[at])))
 }
 
@@ -173,12 +187,13 @@ fn moved_elsewhere(driver: &mut Driver<'_>) -> Result<Vec<bool>> {
 fn tell_missed(
     driver: &mut Driver<'_>,
     missed: &[usize],
-    gradients: Option<&Gradients>,
+    later: Option<&Gradients>,
+    at_start: Option<&Gradients>,
 ) -> Result<(Vec<Finding>, Vec<String>)> {
     if missed.is_empty() {
         return Ok((Vec::new(), Vec::new()));
     }
-    let Some(gradients) = gradients else {
+    let (Some(gradients), Some(at_start)) = (later, at_start) else {
         let evidence = format!(
             "not one bit of {} changes, not from zero either: outside the optimizer, or without a gradient",
             of_all(driver, missed.len()),
@@ -211,7 +226,7 @@ fn tell_missed(
     }
     let (mut cut, mut unused) = (Vec::new(), Vec::new());
     for at in without {
-        match shapes_the_loss(driver, at, gradients.loss)? {
+        match shapes_the_loss(driver, at, at_start.loss)? {
             true => cut.push(at),
             false => unused.push(at),
         }
