@@ -58,7 +58,7 @@ macro_rules! assert_step_updates {
 /// Asserts that a small step against the gradient lowers the loss, and that the learner's own optimizer does.
 ///
 /// `assert_loss_decreases!(learner, (&x, &y))`, with the options of [`check::LossDecreases`](crate::check::LossDecreases):
-/// `steps` (default 100), `allow`. Evaluates to [`LossDecreasesReport`](crate::check::LossDecreasesReport); the learner's
+/// `steps` (default 50), `allow`. Evaluates to [`LossDecreasesReport`](crate::check::LossDecreasesReport); the learner's
 /// variables keep their values.
 ///
 /// ```

@@ -248,13 +248,25 @@ mod soak_decreases {
         let mut counts = [0; 4];
         for entry in crate::corpus::entries() {
             for (half, make) in [("clean", entry.clean), ("buggy", entry.buggy)] {
-                let Ok(subject) = make(Seed::new(1)) else { continue };
+                let Ok(Ok(subject)) = std::panic::catch_unwind(|| make(Seed::new(1))) else {
+                    continue;
+                };
                 let (learner, batch) = (&subject.learner, &subject.batch);
-                if learner.loss(batch).is_err() || learner.variables().is_empty() {
+                if !std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    learner.loss(batch).is_ok()
+                }))
+                .unwrap_or(false)
+                    || learner.variables().is_empty()
+                {
                     continue;
                 }
                 let began = std::time::Instant::now();
-                let result = LossDecreases::new().check(learner, batch);
+                let Ok(result) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    LossDecreases::new().check(learner, batch)
+                })) else {
+                    eprintln!("panicked {} {half}", entry.id);
+                    continue;
+                };
                 let took = began.elapsed();
                 match result {
                     Ok(_) => {
@@ -302,8 +314,8 @@ mod soak_healthy {
     #[ignore]
     fn ours() {
         let mut wrong = Vec::new();
-        for entry in super::entries() {
-            for seed in [1002, 0, 1] {
+        for entry in super::entries().filter(|e| ["G1b", "G4b"].contains(&e.id)) {
+            for seed in [1002, 0, 1, 2, 3] {
                 let began = std::time::Instant::now();
                 let verdict = Verdict::of(Assertion::Healthy, entry.clean, Seed::new(seed));
                 if !verdict.passed() {

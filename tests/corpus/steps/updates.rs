@@ -228,7 +228,7 @@ fn autoencoder(seed: Seed, owned: fn(&str) -> bool) -> Result<Subject> {
     let kept = mine.clone();
     let forward = move |x: &Tensor| decoder.forward(&encoder.forward(x)?);
     let learner = Learner::new(&vars, forward, loss::mse)
-        .optimizer(move |_| AdamW::new(kept.clone(), adam(3e-3)));
+        .optimizer(move |_| AdamW::new(kept.clone(), adam(0.02)));
     Ok(Subject::new(learner, (x.clone(), x))
         .test(steps_of(move |_| AdamW::new(mine.clone(), adam(3e-3)), none)))
 }
@@ -264,8 +264,12 @@ fn descent(seed: Seed, rate: f64) -> Result<Subject> {
     let (first, head) = (linear(6, 32, vb.pp("first"))?, linear(32, 1, vb.pp("head"))?);
     let block = Residual::new(32, vb.pp("block"))?;
     let forward = move |x: &Tensor| head.forward(&block.forward(&first.forward(x)?)?);
-    let learner = Learner::new(&vars, forward, loss::mse)
-        .optimizer(move |vars| SGD::new(vars, if rate < 1e-6 { rate } else { 0.05 }));
+    let learner = Learner::new(&vars, forward, loss::mse);
+    // A batch is fitted at another rate than a long training's.
+    let learner = match rate < 1e-6 {
+        true => learner.optimizer(move |vars| SGD::new(vars, rate)),
+        false => learner,
+    };
     Ok(Subject::new(learner, data::regression(seed, 6, DType::F32)?)
         .test(blind_steps_of(move |vars| SGD::new(vars, rate), none)))
 }

@@ -44,6 +44,7 @@ fn a_step_passes_and_reports_and_leaves_the_variables_as_they_were() {
     assert!(report.repeatable);
     assert_eq!(report.calls_per_update, 1);
     assert_eq!(report.ratios.len(), 10);
+    insta::assert_snapshot!(report.calls, @"22");
     assert!(report.left_out.is_empty(), "{:?}", report.left_out);
     assert!(report.variables.iter().all(|v| v.verdict == VariableVerdict::Moves));
     insta::assert_snapshot!(report.to_string(), @"

@@ -94,12 +94,12 @@ impl Default for LossDecreases {
 }
 
 impl LossDecreases {
-    /// A hundred steps at most; one usually suffices.
+    /// Fifty steps at most; one usually suffices.
     pub fn new() -> Self {
-        Self { steps: 100, allowed: Vec::new() }
+        Self { steps: 50, allowed: Vec::new() }
     }
 
-    /// How many optimizer steps may be taken until one has lowered the loss. Default 100.
+    /// How many optimizer steps may be taken until one has lowered the loss. Default 50.
     pub fn steps(mut self, steps: usize) -> Self {
         self.steps = steps;
         self
@@ -305,7 +305,7 @@ impl LossDecreases {
     }
 }
 
-/// In a hundred means of sixteen the lowest is 2.5 errors below theirs; the first may be as far above.
+/// In fifty means of sixteen the lowest is 2.3 errors below theirs; the first may be as far above.
 const FALL_IN_ERRORS: f64 = 4.0;
 
 fn finite(loss: f64) -> Result<()> {

@@ -25,7 +25,7 @@ use walk::Walk;
 
 /// The user's own training step moves every variable that is not frozen, no frozen one, by a sane share of its size.
 ///
-/// The step is a closure that owns what a training loop owns: model, data, optimizer, schedule. It is called some sixty
+/// The step is a closure that owns what a training loop owns: model, data, optimizer, schedule. It is called twenty to sixty
 /// times, from the variables' own values and from others, and every variable then gets its value back bit for bit. The
 /// optimizer's state, a schedule's counter and a data loader's position are the closure's own and cannot be put back:
 /// make them for the test, and outside of the closure, as a training loop does.
@@ -168,7 +168,8 @@ impl<'a> StepUpdates<'a> {
         self
     }
 
-    /// The learning rate that the step is meant to have. Default: not judged.
+    /// The learning rate that the step is meant to have, for all variables: leave it out where groups have rates of their
+    /// own. Default: not judged.
     pub fn learning_rate(mut self, learning_rate: f64) -> Self {
         self.learning_rate = Some(learning_rate);
         self
@@ -187,7 +188,7 @@ impl<'a> StepUpdates<'a> {
         self
     }
 
-    /// Calls `step` some sixty times and restores `vars`.
+    /// Calls `step` twenty to sixty times and restores `vars`.
     ///
     /// # Errors
     ///
