@@ -97,6 +97,32 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertions_on_steps_expand() -> ::candling::Result<()> {
+        use ::candling::{candle_core::Module, candle_nn::Optimizer};
+
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candling::candle_nn::linear(2, 2, vb)?;
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        let y = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+        let loss = || ::candling::candle_nn::loss::cross_entropy(&model.forward(&x)?, &y);
+        let mut optimizer = ::candling::candle_nn::SGD::new(vars.all_vars(), 0.1)?;
+        let report = ::candling::assert_step_updates!(vars, || optimizer.backward_step(&loss()?));
+        ::std::assert_eq!(report.variables.len(), 2);
+        ::candling::assert_step_updates!(
+            &vars,
+            || optimizer.backward_step(&loss()?),
+            loss = loss,
+            steps = 3,
+            "context {}",
+            1
+        );
+        let learner = ::candling::Learner::from_loss(&vars, loss);
+        ::candling::assert_loss_decreases!(learner, ());
+        ::candling::assert_loss_decreases!(&learner, (), steps = 5, "context",);
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertion_on_rows_expands() -> ::candling::Result<()> {
         let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [2.0, 3.0]], &Device::Cpu)?;
         let (n, seed) = (1, ::candling::Seed::new(1));

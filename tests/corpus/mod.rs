@@ -54,10 +54,13 @@ pub(crate) fn entries() -> Vec<Entry> {
         pipeline::ENTRIES,
         starts::ENTRIES,
         contracts::ENTRIES,
-        steps::ENTRIES,
         learning::ENTRIES,
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
-    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
+    groups
+        .chain(gradients::entries())
+        .chain(dependence::entries())
+        .chain(steps::entries())
+        .collect()
 }

@@ -29,7 +29,7 @@ const LEFT_OUT: &[&str] = &["A7", "F6", "G14", "J11", "M3", "M4", "M5"];
 
 /// Misses that some seeds do show: the training fits around the bug on others. Seen by luck is not seen, so the mark
 /// stays, whatever one seed says.
-const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d", "F19", "G12", "I2", "I10", "I11"];
+const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d", "I2", "I10", "I11"];
 
 #[test]
 fn ids_are_of_the_list_and_none_is_twice_or_forgotten() {

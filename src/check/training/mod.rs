@@ -8,3 +8,7 @@ mod steps;
 mod wording;
 
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};
+pub use steps::{
+    LossDecreases, LossDecreasesReport, StepUpdates, StepUpdatesReport, VariableUpdate,
+    VariableVerdict,
+};

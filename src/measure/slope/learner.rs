@@ -105,7 +105,7 @@ fn restore(kept: &[(Var, Tensor)]) -> Result<()> {
 }
 
 /// Training mode, else evaluation mode: the first in which two evaluations agree bit for bit.
-fn repeatable_mode(learner: &Learner<'_>, batch: &Batch) -> Result<Option<bool>> {
+pub(crate) fn repeatable_mode(learner: &Learner<'_>, batch: &Batch) -> Result<Option<bool>> {
     for train in [true, false] {
         let (a, b) = (learner.evaluate(batch, train)?, learner.evaluate(batch, train)?);
         if same_bits(&a.loss, &b.loss)? {

@@ -23,7 +23,7 @@ use direction::{Direction, bisect};
 
 pub(crate) use direction::Entry;
 pub(crate) use function::{Deviation, OfFunction, Way};
-pub(crate) use learner::{OfLearner, traced};
+pub(crate) use learner::{OfLearner, repeatable_mode, traced};
 pub(crate) use verify::{Compared, verify};
 
 /// A scalar function of named tensors, with the gradient that a backward pass gave for each.

@@ -1,1 +1,6 @@
 //! Assertions on steps.
+
+mod decreases;
+mod refused;
+mod rules;
+mod updates;
