@@ -41,4 +41,4 @@ pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
     ShapePattern, ShapeReport,
 };
-pub use training::{OverfitsBatch, OverfitsBatchReport};
+pub use training::{OverfitsBatch, OverfitsBatchReport, Reproducible, ReproducibleReport};

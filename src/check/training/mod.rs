@@ -7,4 +7,5 @@ mod overfits_batch;
 mod steps;
 mod wording;
 
+pub use learning::{Reproducible, ReproducibleReport};
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};

@@ -1,1 +1,3 @@
 //! Assertions on what a training learns.
+
+mod reproducible;
