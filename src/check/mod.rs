@@ -41,4 +41,7 @@ pub use tensors::{
     Close, CloseReport, Dim, Dims, DimsReport, Finite, FiniteReport, InRange, InRangeReport, Shape,
     ShapePattern, ShapeReport,
 };
-pub use training::{OverfitsBatch, OverfitsBatchReport, Reproducible, ReproducibleReport};
+pub use training::{
+    AccumulationEquivalent, AccumulationEquivalentReport, Count, OverfitsBatch,
+    OverfitsBatchReport, Reproducible, ReproducibleReport, Weighting,
+};

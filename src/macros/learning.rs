@@ -45,3 +45,52 @@ macro_rules! assert_reproducible {
         $crate::__assert!(Reproducible [value]; $($args)*)
     };
 }
+
+/// Asserts that the gradients of micro-batches add up to the gradient of the batch.
+///
+/// `assert_accumulation_equivalent!(learner, (&x, &y))`, with the options of
+/// [`check::AccumulationEquivalent`](crate::check::AccumulationEquivalent): `parts` (default: several ways to cut),
+/// `weighting` (default: the one the loss asks for is found), `accumulate` (the training loop's own code), `training`
+/// (default `false`: evaluation mode), `allow`. Evaluates to
+/// [`AccumulationEquivalentReport`](crate::check::AccumulationEquivalentReport); the learner's variables keep their values.
+///
+/// ```
+/// use candling::{check::Weighting, prelude::*};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let layer = candle_nn::linear(4, 3, vb)?;
+/// let x = Seed::new(1).normal("x", (8, 4), DType::F32, &Device::Cpu)?;
+/// let y = Seed::new(1).tokens("y", 3, 8, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| layer.forward(x), loss::cross_entropy);
+///
+/// assert_accumulation_equivalent!(learner, (&x, &y));
+/// assert_accumulation_equivalent!(learner, (&x, &y), parts = [4, 4], weighting = Weighting::Equal);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// A mean of means, with a last micro-batch that is smaller:
+///
+/// ```should_panic
+/// # use candling::{check::Weighting, prelude::*};
+/// # let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// # let layer = candle_nn::linear(4, 3, vb)?;
+/// # let x = Seed::new(1).normal("x", (8, 4), DType::F32, &Device::Cpu)?;
+/// # let y = Seed::new(1).tokens("y", 3, 8, &Device::Cpu)?;
+/// let learner = Learner::new(&vars, |x| layer.forward(x), loss::cross_entropy);
+/// assert_accumulation_equivalent!(learner, (&x, &y), parts = [3, 3, 2], weighting = Weighting::Equal);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::AccumulationEquivalent`](crate::check::AccumulationEquivalent).
+#[macro_export]
+macro_rules! assert_accumulation_equivalent {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(AccumulationEquivalent [reference, value]; $($args)*)
+    };
+}

@@ -7,5 +7,8 @@ mod overfits_batch;
 mod steps;
 mod wording;
 
-pub use learning::{Reproducible, ReproducibleReport};
+pub use learning::{
+    AccumulationEquivalent, AccumulationEquivalentReport, Count, Reproducible, ReproducibleReport,
+    Weighting,
+};
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};

@@ -1,3 +1,4 @@
 //! Assertions on what a training learns.
 
+mod accumulation;
 mod reproducible;
