@@ -42,6 +42,7 @@ pub use tensors::{
     ShapePattern, ShapeReport,
 };
 pub use training::{
-    AccumulationEquivalent, AccumulationEquivalentReport, Count, OverfitsBatch,
-    OverfitsBatchReport, Reproducible, ReproducibleReport, Weighting,
+    AccumulationEquivalent, AccumulationEquivalentReport, CapacityHelps, CapacityHelpsReport,
+    Count, LearnsFromInput, LearnsFromInputReport, OverfitsBatch, OverfitsBatchReport,
+    Reproducible, ReproducibleReport, Weighting,
 };

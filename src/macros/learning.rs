@@ -94,3 +94,103 @@ macro_rules! assert_accumulation_equivalent {
         $crate::__assert!(AccumulationEquivalent [reference, value]; $($args)*)
     };
 }
+
+/// Asserts that a learner learns from its input: trained on the batch it beats itself, trained without what the input says.
+///
+/// `assert_learns_from_input!(learner, (&x, &y))`, with the options of
+/// [`check::LearnsFromInput`](crate::check::LearnsFromInput): `steps` (default 300), `margin` (default 0.1), `allow`.
+/// Evaluates to [`LearnsFromInputReport`](crate::check::LearnsFromInputReport); the learner's variables keep their values.
+///
+/// ```
+/// use candling::{prelude::*, synthetic};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let l1 = candle_nn::linear(2, 32, vb.pp("l1"))?;
+/// let l2 = candle_nn::linear(32, 2, vb.pp("l2"))?;
+/// let (x, y) = synthetic::spirals(Seed::new(1), 2, 4)?;
+/// let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), loss::cross_entropy);
+///
+/// let report = assert_learns_from_input!(learner, (&x, &y), steps = 200);
+/// assert!(report.loss < report.loss_without);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// An input that is divided by 255 twice, and drowns in the biases:
+///
+/// ```should_panic
+/// # use candling::{prelude::*, synthetic};
+/// # let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// # let l1 = candle_nn::linear(2, 32, vb.pp("l1"))?;
+/// # let l2 = candle_nn::linear(32, 2, vb.pp("l2"))?;
+/// # let (x, y) = synthetic::spirals(Seed::new(1), 2, 4)?;
+/// let scaled = |x: &Tensor| (x / 255.)? / 255.;
+/// let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(&scaled(x)?)?.relu()?), loss::cross_entropy);
+/// assert_learns_from_input!(learner, (&x, &y));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::LearnsFromInput`](crate::check::LearnsFromInput).
+#[macro_export]
+macro_rules! assert_learns_from_input {
+    ($learner:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(LearnsFromInput [reference, value]; $($args)*)
+    };
+}
+
+/// Asserts that more capacity helps: of two learners the larger one fits the batch better after the same training.
+///
+/// `assert_capacity_helps!(small, large, (&x, &y))`, with the options of
+/// [`check::CapacityHelps`](crate::check::CapacityHelps): `steps` (default 300), `margin` (default 0.1), `seeds` (default
+/// 3, where candling built both), `allow`. Evaluates to [`CapacityHelpsReport`](crate::check::CapacityHelpsReport); the
+/// variables of both keep their values.
+///
+/// ```
+/// use candling::{prelude::*, synthetic};
+///
+/// let (x, y) = synthetic::spirals(Seed::new(1), 3, 8)?;
+/// let mlp = |width: usize| {
+///     let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+///     let l1 = candle_nn::linear(2, width, vb.pp("l1"))?;
+///     let l2 = candle_nn::linear(width, 3, vb.pp("l2"))?;
+///     let forward = move |x: &Tensor| l2.forward(&l1.forward(x)?.relu()?);
+///     candling::Result::Ok(Learner::new(&vars, forward, loss::cross_entropy))
+/// };
+/// assert_capacity_helps!(mlp(2)?, mlp(32)?, (&x, &y), steps = 100);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// Wider layers, with an activation that lets nothing through:
+///
+/// ```should_panic
+/// # use candling::{prelude::*, synthetic};
+/// # let (x, y) = synthetic::spirals(Seed::new(1), 3, 8)?;
+/// # let mlp = |width: usize| {
+/// #     let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// #     let l1 = candle_nn::linear(2, width, vb.pp("l1"))?;
+/// #     let l2 = candle_nn::linear(width, 3, vb.pp("l2"))?;
+/// let forward = move |x: &Tensor| l2.forward(&(l1.forward(x)?.relu()? * 0.0)?);
+/// #     candling::Result::Ok(Learner::new(&vars, forward, loss::cross_entropy))
+/// # };
+/// assert_capacity_helps!(mlp(2)?, mlp(32)?, (&x, &y), steps = 50);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// # Panics
+///
+/// When the property does not hold, proves nothing, or could not be tested; see
+/// [`check::CapacityHelps`](crate::check::CapacityHelps).
+#[macro_export]
+macro_rules! assert_capacity_helps {
+    ($small:expr, $large:expr, $x:expr, &$y:expr $(, $($rest:tt)*)?) => {
+        $crate::__private::compile_error!("input and targets are one argument, a batch: `(&x, &y)`")
+    };
+    ($($args:tt)*) => {
+        $crate::__assert!(CapacityHelps [reference, reference, value]; $($args)*)
+    };
+}

@@ -8,7 +8,7 @@ mod steps;
 mod wording;
 
 pub use learning::{
-    AccumulationEquivalent, AccumulationEquivalentReport, Count, Reproducible, ReproducibleReport,
-    Weighting,
+    AccumulationEquivalent, AccumulationEquivalentReport, CapacityHelps, CapacityHelpsReport,
+    Count, LearnsFromInput, LearnsFromInputReport, Reproducible, ReproducibleReport, Weighting,
 };
 pub use overfits_batch::{OverfitsBatch, OverfitsBatchReport};

@@ -87,7 +87,8 @@ fn the_failure_names_the_first_tensor_and_clears_those_before() {
       after it           1 of 2 tensors differ
       seeds of the runs  7, 7
 
-      confirmed  not-reproducible   `step 3 loss`: other values altogether: a draw that the seed does not reach
+      confirmed  not-reproducible   `step 3 loss`: other values altogether: a draw, or a counter, that the seed
+                                    does not reach
       help       draw all randomness from the seed, and iterate maps in sorted order; see
                  docs/causes.md#not-reproducible
       rerun      cargo test
@@ -141,9 +142,12 @@ fn what_ran_before_is_a_state() {
       equal before it    x
       seeds of the runs  0, 0, 1, 0
 
-      confirmed  not-reproducible   `mean`: other values altogether: a draw that the seed does not reach
+      confirmed  not-reproducible   `mean`: other values altogether, though nothing is drawn anew in each run
+      confirmed  state-kept         three runs in a row with seed 0 agree with each other, and not with run 1: a
+                                    run changes the next
       help       draw all randomness from the seed, and iterate maps in sorted order; see
                  docs/causes.md#not-reproducible
+      help       reset the state, or pass it explicitly; see docs/causes.md#state-kept
       rerun      cargo test training::learning::reproducible::what_ran_before_is_a_state
     ");
 
