@@ -55,9 +55,12 @@ pub(crate) fn entries() -> Vec<Entry> {
         starts::ENTRIES,
         contracts::ENTRIES,
         steps::ENTRIES,
-        learning::ENTRIES,
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
-    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
+    groups
+        .chain(learning::entries())
+        .chain(gradients::entries())
+        .chain(dependence::entries())
+        .collect()
 }

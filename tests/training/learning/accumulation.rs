@@ -464,6 +464,15 @@ fn what_cannot_be_used_says_so() {
     // A deviation over the batch is none of a batch of one.
     let spread = |x: &Tensor| m.forward(&x.broadcast_div(&x.var_keepdim(0)?.sqrt()?)?);
     let spread = Learner::new(&vars, spread, loss::cross_entropy);
-    let failure = new().check(&spread, (&x, &y)).unwrap_err();
+    let failure = new().parts([1, 15]).check(&spread, (&x, &y)).unwrap_err();
     assert_eq!((failure.kind(), failure.cause()), (FailureKind::Violated, Some(Cause::NotFinite)));
+    // Unasked, a single row is left out; that rows are mixed shows in the others.
+    let failure = new().check(&spread, (&x, &y)).unwrap_err();
+    assert!(failure.findings().iter().any(|f| f.cause() == Cause::BatchMixed), "{failure}");
+    // candle panics where it is asked for no part.
+    let pairs = |x: &Tensor| Tensor::cat(&x.chunk(x.dim(0)? / 2, 0)?, 0)?.apply(&m);
+    let pairs = Learner::new(&vars, pairs, loss::cross_entropy);
+    let report = assert_accumulation_equivalent!(pairs, (&x, &y));
+    assert_eq!(report.refused, [vec![1, 15], vec![1, 7, 8]]);
+    insta::assert_snapshot!(not_run(new().parts([1, 15]), &pairs, batch()), @"a micro-batch panicked");
 }

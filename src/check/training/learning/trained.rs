@@ -1,12 +1,12 @@
 //! A training for comparison with another: the best of the learning rates that are no one's choice.
 
 use crate::{
-    Batch, Learner, Result, Snapshot,
+    Batch, Cause, Finding, Learner, Result, Snapshot,
     check::{
         arguments,
         training::{attempt::Attempt, overfits_batch::OTHER_RATES},
     },
-    diagnose::{Case, Goal},
+    diagnose::{self, Case, Goal},
     measure::{blind_loss::of_best_constant, values::scalar},
     verdict::{count, number},
 };
@@ -140,6 +140,14 @@ pub(super) fn diagnosed<T>(
     case.other_rates_failed.set(!learner.has_own_optimizer());
     case.note_ending()?;
     look(&case)
+}
+
+/// What is wrong in any case, and why the loss did not get where it should; and what was ruled out.
+pub(super) fn why_not_fitted(case: &Case<'_, '_>) -> Result<(Vec<Finding>, Vec<(Cause, String)>)> {
+    let wrong = diagnose::wrong_in_any_case(case)?;
+    let explained = wrong.iter().any(Finding::is_confirmed);
+    let why = diagnose::why_not_fitted(case, explained)?;
+    Ok((wrong.into_iter().chain(why.findings).collect(), why.ruled_out))
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ use crate::{
 /// The batch is cut into halves, into thirds, into one row and the rest, and into one row, the rest of a half, and a
 /// half; or into [`parts`](Self::parts). Of each variable the gradients of the parts, weighted, must sum to the gradient
 /// of the batch. The weights are shares of the rows, or 1 for a loss that sums, or shares of the targets that are no
-/// padding, or whatever one count over the rows makes of them: which holds is measured, and stands in the report. A
+/// padding, or whatever one count over the rows makes of them: which holds is measured, and stands in the report. A way to
+/// cut that the learner refuses, such as a single row, is left out, and stands there, too, unless all are. A
 /// [`weighting`](Self::weighting) that is named must hold itself, and so must the training loop's own code, where
 /// [`accumulate`](Self::accumulate) has it.
 ///
@@ -86,7 +87,10 @@ pub struct AccumulationEquivalentReport {
     pub weighting: Weighting,
     /// The numbers of rows into which the batch was cut, one list for each way.
     pub splits: Vec<Vec<usize>>,
-    /// The weight of each part, in the same order.
+    /// The ways to cut that were tried and that the learner refused: an error, or a gradient that is not finite. Empty where
+    /// the caller named the [`parts`](AccumulationEquivalent::parts).
+    pub refused: Vec<Vec<usize>>,
+    /// The weight of each part, in the same order as the splits.
     pub weights: Vec<Vec<f64>>,
     /// The largest difference, as a share of the variable's gradient.
     pub difference: f64,
@@ -202,14 +206,8 @@ impl<'a> AccumulationEquivalent<'a> {
         arguments::evaluation(batch, &first)?;
         drop(first);
         let whole = whole(&micro)?;
-        let cut = Cut {
-            of: whole.telling(),
-            whole,
-            splits: splits
-                .into_iter()
-                .map(|sizes| Split::of(&mut micro, sizes))
-                .collect::<Result<_>>()?,
-        };
+        let (splits, refused) = self.cut(&mut micro, splits)?;
+        let cut = Cut { of: whole.telling(), whole, splits };
         not_vacuous(&cut, rows)?;
 
         let found = found(&cut, batch)?;
@@ -235,7 +233,32 @@ impl<'a> AccumulationEquivalent<'a> {
             judge(accumulated::judged(&mut *accumulate, &micro, &cut, found.as_ref())?)?;
         }
         let weighting = self.weighting.clone().or(found).unwrap_or(Weighting::OfTheLoss);
-        Ok(report(&cut, weighting, allowed)?)
+        let mut report = report(&cut, weighting, allowed)?;
+        report.refused = refused;
+        Ok(report)
+    }
+
+    /// A way to cut that the caller did not ask for may be refused: a batch norm of one's own takes no single row.
+    fn cut(
+        &self,
+        micro: &mut Micro<'_, '_>,
+        splits: Vec<Vec<usize>>,
+    ) -> Result<(Vec<Split>, Vec<Vec<usize>>)> {
+        let (mut cut, mut refused, mut first) = (Vec::new(), Vec::new(), None);
+        for sizes in splits {
+            match Split::of(micro, sizes.clone()) {
+                Ok(split) => cut.push(split),
+                Err(failure) if self.parts.is_some() => return Err(failure),
+                Err(failure) => {
+                    refused.push(sizes);
+                    first.get_or_insert(failure);
+                }
+            }
+        }
+        match first {
+            Some(failure) if cut.is_empty() => Err(failure),
+            _ => Ok((cut, refused)),
+        }
     }
 
     fn validate(
@@ -401,6 +424,7 @@ fn report(
     Ok(AccumulationEquivalentReport {
         weighting,
         splits: cut.sizes(),
+        refused: Vec::new(),
         weights,
         difference,
         compared: only(compared),

@@ -3,6 +3,7 @@
 use super::weighting::Weighting;
 use crate::{
     Batch, Cause, Failure, Finding, Result,
+    check::function::guarded,
     measure::micro_batches::{Gradient, Micro, Rounding, part},
     verdict::number,
 };
@@ -88,7 +89,8 @@ impl Split {
         let (mut parts, mut gradients, mut first) = (Vec::new(), Vec::new(), 0);
         for rows in &sizes {
             parts.push(part(micro.batch, first, *rows)?);
-            let gradient = micro.gradient_of_part(first, *rows).map_err(|f| refused(f, &sizes))?;
+            let of_part = || micro.gradient_of_part(first, *rows);
+            let gradient = guarded("a micro-batch", of_part).map_err(|f| refused(f, &sizes))?;
             if !gradient.is_finite() {
                 return Err(not_finite(first, *rows));
             }

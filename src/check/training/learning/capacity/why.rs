@@ -4,11 +4,11 @@ use super::options::CapacityHelpsReport;
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::training::{
-        learning::trained::{Trained, diagnosed},
+        learning::trained::{Trained, diagnosed, why_not_fitted},
         wording::curve,
     },
     diagnose,
-    verdict::{count, number},
+    verdict::{count, listed, number},
 };
 
 pub(super) struct Compared<'c, 'a> {
@@ -42,12 +42,16 @@ pub(super) fn failure(compared: Compared<'_, '_>) -> Result<Failure> {
         );
     }
     let rate = larger.rate;
-    let (findings, ruled_out) = diagnosed(large, batch, steps, target, before, rate, |case| {
-        let wrong = diagnose::wrong_in_any_case(case)?;
-        let explained = wrong.iter().any(Finding::is_confirmed);
-        let why = diagnose::why_not_fitted(case, explained)?;
-        Ok((wrong.into_iter().chain(why.findings).collect::<Vec<_>>(), why.ruled_out))
-    })?;
+    let (mut findings, ruled_out, unused) =
+        diagnosed(large, batch, steps, target, before, rate, |case| {
+            let (findings, ruled_out) = why_not_fitted(case)?;
+            Ok((findings, ruled_out, diagnose::unused(case)?))
+        })?;
+    if !unused.is_empty() && !findings.iter().any(|f| f.cause() == Cause::VariableUnused) {
+        let names: Vec<&str> = unused.iter().map(String::as_str).collect();
+        let evidence = "moving them changes neither the output nor the loss: they are no capacity";
+        findings.push(Finding::confirmed(Cause::VariableUnused, evidence).at(listed(&names)));
+    }
     before.restore()?;
     let (confirmed, possible): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(Finding::is_confirmed);

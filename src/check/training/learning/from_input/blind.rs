@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
+    check::function::guarded,
     measure::{
         rows::differ,
         values::{is_floating, scalar, to_f64_vec},
@@ -52,7 +53,7 @@ pub(super) fn blind(learner: &Learner<'_>, batch: &Batch, before: &Snapshot) -> 
 
 fn usable(learner: &Learner<'_>, batch: &Batch, before: &Snapshot) -> Result<bool> {
     before.restore()?;
-    let loss = learner.evaluate(batch, true).and_then(|e| Ok(scalar(&e.loss)?));
+    let loss = guarded("the learner", || Ok(scalar(&learner.evaluate(batch, true)?.loss)?));
     before.restore()?;
     Ok(loss.is_ok_and(f64::is_finite))
 }

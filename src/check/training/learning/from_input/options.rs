@@ -5,6 +5,7 @@ use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::{
         arguments, call,
+        function::guarded,
         training::learning::trained::{beats, better, floor, rates, train},
     },
     verdict::number,
@@ -140,6 +141,12 @@ impl LearnsFromInput {
                 "the loss is 0 before the first step: nothing is left to learn",
             ));
         }
+        if !initial.is_finite() {
+            let evidence = format!("the loss is {}", number(initial));
+            return Err(Failure::not_run(format!("{evidence} before the first step"))
+                .finding(Finding::confirmed(Cause::NotFinite, evidence))
+                .help("`assert_overfits_batch!` names the origin"));
+        }
         before.restore()?;
         blind::is_to_be_told_apart(learner, batch)?;
         let blind = blind::blind(learner, batch, before)?;
@@ -147,9 +154,14 @@ impl LearnsFromInput {
         let (mut with, mut without) = (None, None);
         for rate in rates(learner) {
             let sighted = train(learner, batch, self.steps, floor, rate, before)?;
-            // Lower than this, and the input was no help.
-            let enough = if sighted.last >= 0.0 { sighted.last } else { f64::NEG_INFINITY };
-            let unsighted = train(learner, &blind.batch, self.steps, enough, rate, before)?;
+            // Clearly lower than this, and the input was no help.
+            let enough = match sighted.last > 0.0 {
+                true => 0.99 * sighted.last,
+                false => f64::NEG_INFINITY,
+            };
+            let unsighted = guarded("the training without the input", || {
+                train(learner, &blind.batch, self.steps, enough, rate, before)
+            })?;
             let (sighted, unsighted) = (better(with, sighted), better(without, unsighted));
             if beats(sighted.last, unsighted.last, initial, self.margin) {
                 return Ok(LearnsFromInputReport {

@@ -4,11 +4,10 @@ use super::blind::Blind;
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     check::training::{
-        learning::trained::{Trained, diagnosed},
+        learning::trained::{Trained, beats, best, diagnosed, why_not_fitted},
         overfits_batch::DEFAULT_OPTIMIZER,
         wording::curve,
     },
-    diagnose,
     measure::{rows::differ, values::same_bits},
     verdict::number,
 };
@@ -49,23 +48,62 @@ impl Compared<'_, '_> {
             return Ok(failure.finding(self.unseen(blind)?));
         }
         let target = (1.0 - margin) * without.last;
-        let shown =
-            diagnosed(self.learner, self.batch, steps, target, self.before, with.rate, |case| {
-                let wrong = diagnose::wrong_in_any_case(case)?;
-                let explained = wrong.iter().any(Finding::is_confirmed);
-                let why = diagnose::why_not_fitted(case, explained)?;
-                Ok((wrong.into_iter().chain(why.findings).collect::<Vec<_>>(), why.ruled_out))
-            })?;
+        let (findings, ruled_out) = diagnosed(
+            self.learner,
+            self.batch,
+            steps,
+            target,
+            self.before,
+            with.rate,
+            why_not_fitted,
+        )?;
         self.before.restore()?;
-        let (findings, ruled_out) = shown;
-        failure = failure.with_findings(findings).finding(Finding::confirmed(
-            Cause::InputNotLearned,
-            format!("{} with the input, {} with {}", with.way(), without.way(), blind.how),
-        ));
+        failure = failure.with_findings(findings);
+        let by_another = match self.learner.has_own_optimizer() {
+            true => self.with_another_optimizer(blind, steps, margin)?,
+            false => None,
+        };
+        let ways = format!("{} with the input, {} with {}", with.way(), without.way(), blind.how);
+        failure = match by_another {
+            None => failure.finding(Finding::confirmed(Cause::InputNotLearned, ways)),
+            Some(finding) => {
+                failure.finding(finding).help("take larger steps, or allow more `steps` here")
+            }
+        };
         for (cause, evidence) in ruled_out {
-            failure = failure.ruled_out(cause, evidence);
+            let found = failure.findings().iter().any(|finding| finding.cause() == cause);
+            if !found {
+                failure = failure.ruled_out(cause, evidence);
+            }
         }
         Ok(failure)
+    }
+
+    /// Where the default optimizer learns from the input, the learner's own one is what does not.
+    fn with_another_optimizer(
+        &self,
+        blind: &Blind,
+        steps: usize,
+        margin: f64,
+    ) -> Result<Option<Finding>> {
+        let plain = self.learner.with_plain_adamw();
+        let run = |batch: &Batch| best(&plain, batch, steps, f64::NEG_INFINITY, self.before);
+        let (with, without) = (run(self.batch)?, run(&blind.batch)?);
+        self.before.restore()?;
+        if !beats(with.last, without.last, with.first(), margin) {
+            return Ok(None);
+        }
+        let evidence = format!(
+            "AdamW at {} does learn from the input: {}, and {} without",
+            number(with.rate),
+            with.way(),
+            number(without.last),
+        );
+        let fell = self.with.last <= self.with.first();
+        Ok(Some(match fell {
+            true => Finding::confirmed(Cause::LearningRateLow, evidence),
+            false => Finding::possible(Cause::LearningRateHigh, evidence),
+        }))
     }
 
     /// Every loss of the two trainings, as long as both ran.
