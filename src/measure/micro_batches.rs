@@ -4,8 +4,13 @@ use std::collections::HashMap;
 
 use candle_core::{Tensor, backprop::GradStore};
 
-use super::{backward::backward, gradients, noise::epsilon, rows::rotate, values::to_f64_vec};
-use crate::{Batch, Failure, Learner, Result, Snapshot, learner::Evaluation};
+use super::{
+    backward::backward,
+    noise::{epsilon, nudged_by, short_format},
+    rows::rotate,
+    values::to_f64_vec,
+};
+use crate::{Batch, Failure, Learner, Result, Seed, Snapshot, learner::Evaluation};
 
 /// A gradient: the values of each trainable variable, in the learner's order; zeros where none arrived.
 #[derive(Clone, Debug)]
@@ -137,34 +142,61 @@ impl<'m, 'a> Micro<'m, 'a> {
     }
 
     /// How much of each variable's gradient is rounding.
+    ///
+    /// A model of f32 variables may compute in half precision: then gradients have the short values of that format, and all
+    /// of them its rounding.
     pub(crate) fn rounding(&self, gradient: &Gradient) -> Result<Vec<Rounding>> {
-        self.before.restore()?;
-        let grads = backward(&self.learner.evaluate(self.batch, self.train)?.loss)?;
-        self.before.restore()?;
-        let nudged = gradients::rounding(self.learner, self.batch, self.train, &grads)?;
+        let trainable = || self.learner.trainable().enumerate();
+        let mut inside: f64 = 0.0;
+        let largest = trainable().map(|(at, _)| gradient.norm(at)).fold(0.0, f64::max);
+        for (at, (_, var)) in trainable() {
+            let own = epsilon(var.dtype()).unwrap_or(0.0);
+            // What is left of a gradient that cancels is a few last places, short by nature.
+            let formed = gradient.norm(at) > CANCELLED * largest;
+            let short = if formed { short_format(&gradient.0[at], own) } else { own };
+            inside = inside.max(short);
+        }
+        let mut rounding: Vec<Rounding> =
+            trainable().map(|_| Rounding { nudged: 0.0, turned: 0.0, epsilon: inside }).collect();
+        for draw in 0..DRAWS {
+            self.before.restore()?;
+            let seed = Seed::new(draw).split("micro-batches");
+            for (name, var) in self.learner.trainable() {
+                var.set(&nudged_by(&var.as_tensor().copy()?, inside, seed, name)?)?;
+            }
+            let nudged = self.learner.evaluate(self.batch, self.train);
+            let nudged = nudged.and_then(|e| Gradient::of(self.learner, &backward(&e.loss)?));
+            self.before.restore()?;
+            let nudged = nudged?;
+            for (at, rounding) in rounding.iter_mut().enumerate() {
+                rounding.nudged = rounding.nudged.max(gradient.distance(&nudged, at));
+            }
+        }
         let turned = match turned(self.batch)? {
             Some(turned) => self.gradient(&turned).ok(),
             None => None,
         };
         self.before.restore()?;
-        let variables = self.learner.trainable().zip(nudged).enumerate();
-        Ok(variables
-            .map(|(at, ((_, var), nudged))| Rounding {
-                nudged,
-                turned: turned.as_ref().map_or(0.0, |turned| gradient.distance(turned, at)),
-                epsilon: epsilon(var.dtype()).unwrap_or(0.0),
-            })
-            .collect())
+        for (at, rounding) in rounding.iter_mut().enumerate() {
+            rounding.turned = turned.as_ref().map_or(0.0, |turned| gradient.distance(turned, at));
+        }
+        Ok(rounding)
     }
 }
+
+/// A gradient this much smaller than the largest may be what rounding leaves of zero: a bias before a norm, a key's bias.
+const CANCELLED: f64 = 1e-3;
+
+/// How often the last places are drawn: the larger of two is within a factor of a few of the largest of many.
+const DRAWS: u64 = 2;
 
 /// What rounding does to the gradient of one variable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounding {
-    /// How far it moves when every variable moves by its last bit.
+    /// How far it moves when every variable moves by its last place.
     pub(crate) nudged: f64,
     /// How far it moves when the batch's rows come in another order.
     pub(crate) turned: f64,
-    /// The last place of the variable's format.
+    /// The last place of 1 in the coarsest format that takes part.
     pub(crate) epsilon: f64,
 }

@@ -130,7 +130,7 @@ fn a_mean_over_tokens_adds_up_by_tokens() {
 
       weights due        0.483 and 0.517, by the targets that are not 0
       weights asked for  0.5 and 0.5, each the same
-      rounding           allows 0.000364 %
+      rounding           allows 0.00033 %
 
       confirmed  accumulation-differs   by the targets that are not 0 they add up, each the same they do not
       help       sum over the tokens of each micro-batch, and divide by the number of tokens that count in the
@@ -177,8 +177,8 @@ fn a_mean_of_means_is_no_mean() {
             assertion `accumulation_equivalent` failed
             micro-batches do not add up to the batch: weighted by rows, `head.bias` is 20.4 % off in parts of 1, 3 and 4 rows
 
-              as a sum  `head.bias` is 238 % off
-              rounding  allows 0.000276 %
+              as a sum  `tokens.weight` is 274 % off
+              rounding  allows 0.000304 %
               parts     4 and 4; 1 and 7; 2, 2 and 4; 1, 3 and 4 rows
 
               confirmed  accumulation-differs   no row of the output depends on another row of the input, so it is the
@@ -203,11 +203,11 @@ fn a_sum_that_is_asked_for_as_a_mean_is_a_reduction() {
     assert_eq!(failure.cause(), Some(Cause::LossReduction));
     insta::assert_snapshot!(text(&failure), @"
     assertion `accumulation_equivalent` failed
-    micro-batches do not add up to the batch: weighted by rows, `l1.bias` is 65.8 % off in parts of 5, 5 and 6 rows
+    micro-batches do not add up to the batch: weighted by rows, `l2.bias` is 65.8 % off in parts of 5, 5 and 6 rows
 
       weights due        1, 1 and 1, as a sum
       weights asked for  0.312, 0.312 and 0.375, by rows
-      rounding           allows 0.000523 %
+      rounding           allows 0.00029 %
 
       confirmed  loss-reduction   as a sum they add up, by rows they do not
       help       the loss sums over its rows: add the gradients as they are, or divide the loss by the rows of the
@@ -220,10 +220,10 @@ fn a_sum_that_is_asked_for_as_a_mean_is_a_reduction() {
     let failure = AccumulationEquivalent::new().check(&learner, (&x, &y)).unwrap_err();
     insta::assert_snapshot!(text(&failure), @"
     assertion `accumulation_equivalent` failed
-    micro-batches do not add up to the batch: weighted by rows, `l1.bias` is 65.8 % off in parts of 5, 5 and 6 rows
+    micro-batches do not add up to the batch: weighted by rows, `l2.bias` is 65.8 % off in parts of 5, 5 and 6 rows
 
       as a sum  `l1.weight` is 160 % off
-      rounding  allows 0.000523 %
+      rounding  allows 0.00029 %
       parts     8 and 8; 1 and 15; 5, 5 and 6; 1, 7 and 8 rows
 
       confirmed  accumulation-differs   as a sum they exceed the batch by one and the same gradient for each part
@@ -263,7 +263,7 @@ fn batch_norm_mixes_in_training_and_adds_up_in_evaluation() {
         for allowed in [Cause::AccumulationDiffers, Cause::BatchMixed] {
             let options = training.clone().allow(allowed).allow(Cause::NormStatsOfBatch);
             let outcome = options.check(&learner, (&x, &y));
-            assert_eq!(outcome.is_ok(), allowed == Cause::AccumulationDiffers);
+            assert!(!outcome.unwrap().allowed.is_empty());
         }
         assert_eq!(bits(&vars), before);
     }
@@ -301,11 +301,11 @@ fn the_training_loops_own_code_is_judged() {
     assert_eq!(cause, Some(Cause::AccumulationDiffers));
     insta::assert_snapshot!(text, @"
     assertion `accumulation_equivalent` failed
-    what the training loop accumulates is not the gradient of the batch: `l2.weight` is 32.6 % off in parts of 8, 4 and 4 rows
+    what the training loop accumulates is not the gradient of the batch: `l1.weight` is 34 % off in parts of 8, 4 and 4 rows
 
       weights added  0.333, 0.333 and 0.333
       weights due    0.5, 0.25 and 0.25, by rows
-      rounding       allows 0.000591 %
+      rounding       allows 0.000368 %
 
       confirmed  accumulation-differs   every part counts the same, whatever it holds: a mean of means
       help       weight each micro-batch by its share of the samples or tokens; see

@@ -27,7 +27,7 @@ fn a_wider_network_fits_better() {
             let (small, large) = (built(seed, 1, dtype), built(seed, 32, dtype));
             let report = assert_capacity_helps!(small, large, (&x, &y), steps = 100, "seed {seed}");
             assert_eq!(report.small_by_seed.len(), 3);
-            assert!(report.large < report.small_by_seed[0]);
+            assert!(report.large < 0.9 * report.small, "{report:?}");
             assert_eq!((report.small_size, report.large_size), (15, 356));
         }
     }

@@ -33,7 +33,7 @@ use crate::{
 /// [`accumulate`](Self::accumulate) has it.
 ///
 /// The tolerance is measured on this model: how far each gradient moves when every variable moves by its last bit, and
-/// when the rows of the batch come in another order. Variables in which that is 5 % of the gradient or more say nothing
+/// when the rows of the batch come in another order. Variables in which that is 10 % of the gradient or more say nothing
 /// and are left out. Models are evaluated in evaluation mode, unless [`training`](Self::training) asks for the other:
 /// batch norm, for one, sees another batch by nature there.
 ///
@@ -96,7 +96,7 @@ pub struct AccumulationEquivalentReport {
     pub difference: f64,
     /// The variables that were compared, sorted by name.
     pub compared: Vec<String>,
-    /// The variables whose gradient is zero, or rounding to 5 % or more: nothing is said of them.
+    /// The variables whose gradient is zero, or rounding to 10 % or more: nothing is said of them.
     pub left_out: Vec<String>,
     /// What was found and allowed.
     pub allowed: Vec<Finding>,

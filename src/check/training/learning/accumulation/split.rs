@@ -20,6 +20,12 @@ pub(super) struct Whole {
 /// kernels, which round every sum of the network otherwise. So many times the one allows for the other.
 const NUDGES: f64 = 16.0;
 
+/// In half precision kernels sum in f32, and the last places of weights and results are all the rounding there is.
+const NUDGES_OF_HALF: f64 = 2.0;
+
+/// The last place of f16; that of bf16 is larger.
+const HALF: f64 = 1.0 / 1024.0;
+
 /// The order of rows is one drawn rounding of the sum over them; the largest of many is within a factor of a few.
 const TURNS: f64 = 4.0;
 
@@ -27,7 +33,7 @@ const TURNS: f64 = 4.0;
 const DECISION: f64 = 1.0 / 32.0;
 
 /// A difference of this share of a variable's gradient has to be seen, else nothing is said of the variable.
-const TELLING: f64 = 0.05;
+const TELLING: f64 = 0.1;
 
 impl Whole {
     pub(super) fn of(micro: &Micro<'_, '_>, gradient: Gradient) -> Result<Self> {
@@ -47,7 +53,8 @@ impl Whole {
         // A sum of n rounded terms is off by about the root of n last places of them (N. J. Higham, 2002).
         let terms: f64 = parts.iter().zip(weights).map(|(g, w)| w.abs() * g.norm(variable)).sum();
         let summed = epsilon * (self.rows as f64).sqrt() * terms.max(own);
-        NUDGES * nudged + TURNS * (turned + summed)
+        let nudges = if epsilon >= HALF { NUDGES_OF_HALF } else { NUDGES };
+        nudges * nudged + TURNS * turned + summed
     }
 
     /// The variables whose rounding is small enough beside their gradient that a wrong weight would show.

@@ -61,20 +61,17 @@ pub(super) fn none_holds(
 ) -> Result<Failure> {
     let (at, off) = cut.worst(&Weighting::Rows)?;
     let (_, summed) = cut.worst(&Weighting::Sum)?;
-    let mut failure = off_by(cut, &cut.splits[at], off, &Weighting::Rows)
+    let failure = off_by(cut, &cut.splits[at], off, &Weighting::Rows)
         .fact("as a sum", off_in(cut, summed))
         .fact("rounding", format!("allows {}", percent(off.allowed)))
         .fact("parts", format!("{} rows", cut.named()));
     if let Some(penalty) = counted_once_a_part(cut) {
         return Ok(failure.finding(penalty));
     }
-    let mixed = mixed(micro, allowed)?;
-    let by_loss = matches!(mixed, Mixed::No);
-    if let Mixed::Yes(findings) = mixed {
-        failure = failure.with_findings(findings);
-    }
-    Ok(match by_loss {
-        true => failure
+    // Rows that depend on each other explain it: allowing that allows this.
+    Ok(match mixed(micro, allowed)? {
+        Mixed::Yes(findings) => failure.with_findings(findings),
+        Mixed::No => failure
             .finding(Finding::confirmed(
                 Cause::AccumulationDiffers,
                 "no row of the output depends on another row of the input, so it is the loss: what a row adds to it depends \
@@ -84,7 +81,7 @@ pub(super) fn none_holds(
                 Cause::LossReduction,
                 "a mean of means, a ratio of two sums, or a root of a mean would do that; so would a contrastive loss",
             )),
-        false => failure.finding(Finding::confirmed(
+        Mixed::Unknown => failure.finding(Finding::confirmed(
             Cause::AccumulationDiffers,
             "no weights of the parts give the gradient of the batch",
         )),
