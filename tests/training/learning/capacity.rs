@@ -21,15 +21,13 @@ fn built(seed: u64, width: usize, dtype: DType) -> Learner<'static> {
 
 #[test]
 fn a_wider_network_fits_better() {
-    for seed in 0..4 {
-        for dtype in [DType::F32, DType::F64] {
-            let (x, y) = classes(seed, dtype);
-            let (small, large) = (built(seed, 1, dtype), built(seed, 32, dtype));
-            let report = assert_capacity_helps!(small, large, (&x, &y), steps = 100, "seed {seed}");
-            assert_eq!(report.small_by_seed.len(), 3);
-            assert!(report.large < 0.9 * report.small, "{report:?}");
-            assert_eq!((report.small_size, report.large_size), (15, 356));
-        }
+    for (seed, dtype) in [(0, DType::F32), (1, DType::F64)] {
+        let (x, y) = classes(seed, dtype);
+        let (small, large) = (built(seed, 1, dtype), built(seed, 32, dtype));
+        let report = assert_capacity_helps!(small, large, (&x, &y), steps = 100, "seed {seed}");
+        assert_eq!(report.small_by_seed.len(), 3);
+        assert!(report.large < 0.9 * report.small, "{report:?}");
+        assert_eq!((report.small_size, report.large_size), (15, 356));
     }
 }
 
@@ -97,8 +95,9 @@ fn a_bottleneck_that_was_left_in_is_named() {
                                       elsewhere has to pass it
       help       widen the narrowest layer; see docs/causes.md#capacity-too-small
     ");
-    let allowed = CapacityHelps::new().steps(100).allow(Cause::CapacityTooSmall);
-    let _ = allowed.check(&small, &bottleneck(3), (&x, &y));
+    let allowed = CapacityHelps::new().steps(50).seeds(1).allow(Cause::CapacityTooSmall);
+    let report = allowed.check(&small, &bottleneck(3), (&x, &y)).unwrap();
+    assert_eq!(report.allowed.len(), 1);
 }
 
 #[test]
