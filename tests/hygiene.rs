@@ -248,4 +248,49 @@ mod nothing_in_scope {
         );
         ::std::result::Result::Ok(())
     }
+
+    #[test]
+    fn the_assertions_on_what_a_training_learns_expand() -> ::candling::Result<()> {
+        let x = ::candling::Seed::new(1).normal("x", (4, 2), DType::F32, &Device::Cpu)?;
+        let y = Tensor::new(&[0u32, 1, 0, 1], &Device::Cpu)?;
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candle_nn::linear(2, 2, vb)?;
+        let forward = |x: &Tensor| ::candling::candle_core::Module::forward(&model, x);
+        let learner = ::candling::Learner::new(&vars, forward, ::candle_nn::loss::cross_entropy);
+        let (n, cause) = (1, ::candling::Cause::NotReproducible);
+        ::candling::assert_reproducible!(|seed| {
+            let x = seed.normal("x", 3, DType::F32, &Device::Cpu)?;
+            ::std::result::Result::Ok(::std::vec![("x", x)])
+        });
+        ::candling::assert_reproducible!(
+            |seed| {
+                let x = seed.normal("x", 3, DType::F32, &Device::Cpu)?;
+                ::std::result::Result::Ok(::std::vec![("x", x)])
+            },
+            seeds = 3,
+            allow = cause,
+            "context {}",
+            n
+        );
+        ::candling::assert_accumulation_equivalent!(learner, (&x, &y));
+        let report =
+            ::candling::assert_accumulation_equivalent!(&learner, (&x, &y), parts = [1, 3], "{n}");
+        ::std::assert_eq!(report.splits, [[1, 3]]);
+        ::candling::assert_learns_from_input!(learner, (&x, &y));
+        ::candling::assert_learns_from_input!(&learner, (&x, &y), steps = 50, "context {}", n);
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let wide = ::candle_nn::linear(2, 32, ::std::clone::Clone::clone(&vb))?;
+        let last = ::candle_nn::linear(32, 2, vb.pp("last"))?;
+        let deep = |x: &Tensor| {
+            let hidden = ::candling::candle_core::Module::forward(&wide, x)?.relu()?;
+            ::candling::candle_core::Module::forward(&last, &hidden)
+        };
+        let deep = ::candling::Learner::new(&vars, deep, ::candle_nn::loss::cross_entropy);
+        let y = Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu)?;
+        let xor =
+            Tensor::new(&[[1f32, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], &Device::Cpu)?;
+        ::candling::assert_capacity_helps!(learner, deep, (&xor, &y), steps = 50);
+        ::candling::assert_capacity_helps!(&learner, &deep, (&xor, &y), steps = 50, "{n}");
+        ::std::result::Result::Ok(())
+    }
 }

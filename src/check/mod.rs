@@ -42,6 +42,8 @@ pub use tensors::{
     ShapePattern, ShapeReport,
 };
 pub use training::{
-    LossDecreases, LossDecreasesReport, OverfitsBatch, OverfitsBatchReport, StepUpdates,
-    StepUpdatesReport, VariableUpdate, VariableVerdict,
+    AccumulationEquivalent, AccumulationEquivalentReport, CapacityHelps, CapacityHelpsReport,
+    Count, LearnsFromInput, LearnsFromInputReport, LossDecreases, LossDecreasesReport,
+    OverfitsBatch, OverfitsBatchReport, Reproducible, ReproducibleReport, StepUpdates,
+    StepUpdatesReport, VariableUpdate, VariableVerdict, Weighting,
 };

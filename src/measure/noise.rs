@@ -27,7 +27,7 @@ pub(crate) fn nudged(tensor: &Tensor, seed: Seed, label: &str) -> Result<Tensor>
 }
 
 /// The tensor with every value moved by at most this share of itself.
-fn nudged_by(tensor: &Tensor, share: f64, seed: Seed, label: &str) -> Result<Tensor> {
+pub(crate) fn nudged_by(tensor: &Tensor, share: f64, seed: Seed, label: &str) -> Result<Tensor> {
     let direction =
         seed.uniform(label, -1.0..1.0, tensor.shape(), DType::F64, &candle_core::Device::Cpu)?;
     let factor = (direction * share)?.affine(1.0, 1.0)?;

@@ -54,11 +54,11 @@ pub(crate) fn entries() -> Vec<Entry> {
         pipeline::ENTRIES,
         starts::ENTRIES,
         contracts::ENTRIES,
-        learning::ENTRIES,
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
     groups
+        .chain(learning::entries())
         .chain(gradients::entries())
         .chain(dependence::entries())
         .chain(steps::entries())

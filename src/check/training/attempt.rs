@@ -38,6 +38,10 @@ impl Attempt {
         Ok(Self { training, steps, ending })
     }
 
+    pub(super) fn training(&self) -> &Training {
+        &self.training
+    }
+
     pub(super) fn case<'c, 'a>(
         &'c self,
         learner: &'c Learner<'a>,

@@ -353,9 +353,9 @@ impl OverfitsBatch {
 }
 
 /// What candling's own optimizer is tried at where its usual rate does not fit the batch.
-const OTHER_RATES: [f64; 2] = [1e-3, 1e-1];
+pub(super) const OTHER_RATES: [f64; 2] = [1e-3, 1e-1];
 
-const DEFAULT_OPTIMIZER: &str = "the default: AdamW, at a learning rate of 0.01";
+pub(super) const DEFAULT_OPTIMIZER: &str = "the default: AdamW, at a learning rate of 0.01";
 
 /// Added where the other rates were tried; a loss that is misused, or carries no gradient, is past that help.
 const OTHERS_FAILED: &str = ", then 0.001 and 0.1";
