@@ -415,11 +415,10 @@ fn rebuilt(seed: Seed, buggy: bool) -> Result<Subject> {
     let model = Transformer::new(4, vb)?;
     let learner = Learner::new(&vars, move |x| model.classify(x), loss::cross_entropy);
     let params = || decayed(3e-3, 0.01);
-    let options: Options = |options| options.allow(Cause::DecayUnintended);
     let subject = Subject::new(learner, data::sequences(seed)?);
     Ok(match buggy {
-        true => subject.test(blind_steps_of(move |vars| Rebuilt::new(vars, params()), options)),
-        false => subject.test(blind_steps_of(move |vars| AdamW::new(vars, params()), options)),
+        true => subject.test(blind_steps_of(move |vars| Rebuilt::new(vars, params()), none)),
+        false => subject.test(blind_steps_of(move |vars| AdamW::new(vars, params()), none)),
     })
 }
 

@@ -357,7 +357,10 @@ fn decay_is_told_by_what_it_takes() {
         let mut optimizer = AdamW::new(vars.all_vars(), params).unwrap();
         options.check(&vars, || optimizer.backward_step(&loss()?))
     };
-    let failed = failure(decayed(0.01, StepUpdates::new()));
+    // What AdamW does by default is no decision of anyone's.
+    decayed(0.01, StepUpdates::new()).unwrap();
+    assert!(decayed(0.05, StepUpdates::new()).is_err());
+    let failed = failure(decayed(0.01, StepUpdates::new().decayed::<&str>([])));
     insta::assert_snapshot!(text(&failed), @"
     assertion `step_updates` failed
     the step shrinks what it should not, or too much

@@ -37,8 +37,13 @@ const LARGEST: f64 = 4e-3;
 /// A penalty whose gradient is so many times that of the rest of the loss dominates it.
 const DOMINATES: f64 = 10.0;
 
+/// candle's and PyTorch's AdamW decay all they are given by 0.01 times the rate unless told otherwise: 0.01 % a step at
+/// 1e-2, a high rate for Adam. Up to twice that, decay on a vector is a default that nobody chose, and does little.
+const DEFAULT: f64 = 2e-4;
+
 pub(super) struct Shrinking<'d> {
-    pub(super) may_decay: &'d dyn Fn(&str) -> bool,
+    /// The vectors that may decay, where the caller says which.
+    pub(super) declared: Option<&'d [String]>,
 }
 
 /// One variable's decay in the optimizer.
@@ -92,7 +97,10 @@ impl Shrinking<'_> {
         let vectors: Vec<&Decay> = decays
             .iter()
             .filter(is_vector)
-            .filter(|d| !(self.may_decay)(&driver.watched[d.at].name))
+            .filter(|d| match self.declared {
+                Some(declared) => !begins(declared, &driver.watched[d.at].name),
+                None => d.share > DEFAULT,
+            })
             .filter(|d| driver.watched[d.at].start.len() > 1)
             .collect();
         let first = vectors.iter().find(|d| is_of_optimizer(driver, decays, d))?;

@@ -39,8 +39,9 @@ use walk::Walk;
 /// - The weights change by a share of their size between 1e-7 and 2 (1e-3 is the rule of thumb of A. Karpathy's CS231n notes; both ends are
 ///   orders of magnitude off). Steps that still grow, as in a warm-up, are not judged to be too short.
 /// - A step does not contain the gradients of earlier ones, and is no Adam's first step every time.
-/// - Vectors (gains of norms, biases) do not decay unless they are [`decayed`](Self::decayed), and nothing by more than
-///   0.4 % a step.
+/// - Nothing shrinks by more than 0.4 % a step by itself. Vectors (gains of norms, biases) shrink by no more than 0.02 %,
+///   twice what candle's AdamW does unless told otherwise at a rate of 1e-2; those that are not [`decayed`](Self::decayed),
+///   where that is said, not at all.
 ///
 /// With [`loss`](Self::loss), the same loss as the step's, also: the steps go down its gradient; a variable that does not
 /// move is told from one without a gradient; penalties on the squares of the weights have the right sign, do not dominate,
@@ -59,7 +60,7 @@ use walk::Walk;
 /// # Examples
 ///
 /// ```
-/// use candle_nn::{AdamW, ParamsAdamW};
+/// use candle_nn::AdamW;
 /// use candling::{check::StepUpdates, prelude::*};
 ///
 /// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
@@ -68,13 +69,12 @@ use walk::Walk;
 /// let y = Seed::new(1).tokens("y", 3, 6, &Device::Cpu)?;
 /// let loss = || loss::cross_entropy(&l2.forward(&l1.forward(&x)?.relu()?)?, &y);
 ///
-/// let params = ParamsAdamW { weight_decay: 0.0, ..ParamsAdamW::default() };
-/// let mut optimizer = AdamW::new(vars.all_vars(), params.clone())?;
+/// let mut optimizer = AdamW::new_lr(vars.all_vars(), 1e-3)?;
 /// let report = StepUpdates::new().check(&vars, || optimizer.backward_step(&loss()?))?;
 /// assert!(report.repeatable && report.variables.iter().all(|variable| variable.update > 0.0));
 ///
 /// // The optimizer was given the variables of the head alone.
-/// let mut optimizer = AdamW::new(vec![vars.all_vars()[0].clone()], params)?;
+/// let mut optimizer = AdamW::new_lr(vec![vars.all_vars()[0].clone()], 1e-3)?;
 /// let failure =
 ///     StepUpdates::new().loss(loss).check(&vars, || optimizer.backward_step(&loss()?)).unwrap_err();
 /// assert_eq!(failure.cause(), Some(Cause::OptimizerMissesVariable));
@@ -85,7 +85,8 @@ use walk::Walk;
 pub struct StepUpdates<'a> {
     steps: usize,
     frozen: Vec<String>,
-    decayed: Vec<String>,
+    /// Vectors that may decay, where the caller says which.
+    decayed: Option<Vec<String>>,
     learning_rate: Option<f64>,
     loss: Option<Rc<RefCell<Box<Loss<'a>>>>>,
     allowed: Vec<Cause>,
@@ -137,12 +138,12 @@ impl Default for StepUpdates<'_> {
 const PATIENCE: usize = 64;
 
 impl<'a> StepUpdates<'a> {
-    /// Ten steps, nothing frozen, no vector decayed.
+    /// Ten steps, nothing frozen, decay on vectors as an optimizer has it by default.
     pub fn new() -> Self {
         Self {
             steps: 10,
             frozen: Vec::new(),
-            decayed: Vec::new(),
+            decayed: None,
             learning_rate: None,
             loss: None,
             allowed: Vec::new(),
@@ -162,9 +163,11 @@ impl<'a> StepUpdates<'a> {
         self
     }
 
-    /// Names, or prefixes of names, of vectors that weight decay may shrink. Matrices always may. Default: none.
+    /// Names, or prefixes of names, of the vectors (gains of norms, biases) that weight decay may shrink: no other may, at
+    /// all. `decayed::<&str>([])` is none, `decayed([""])` is all. Default: any may, by up to 0.02 % a step.
     pub fn decayed<S: Into<String>>(mut self, prefixes: impl IntoIterator<Item = S>) -> Self {
-        self.decayed.extend(prefixes.into_iter().map(Into::into));
+        let decayed = self.decayed.get_or_insert_default();
+        decayed.extend(prefixes.into_iter().map(Into::into));
         self
     }
 
@@ -300,7 +303,7 @@ impl<'a> StepUpdates<'a> {
         }
         found.extend(state::stale(driver, left_out)?);
         found.extend(state::reset(driver, walk)?);
-        let shrinking = decay::Shrinking { may_decay: &|name| begins(&self.decayed, name) };
+        let shrinking = decay::Shrinking { declared: self.decayed.as_deref() };
         found.extend(shrinking.judge(driver, walk, gradients, left_out)?);
         Ok(found)
     }
@@ -335,7 +338,7 @@ impl<'a> StepUpdates<'a> {
                 ))
                 .help("build the model first, then pass its `VarMap`"));
         }
-        for (option, prefixes) in [("frozen", &self.frozen), ("decayed", &self.decayed)] {
+        for (option, prefixes) in [("frozen", self.frozen.as_slice()), ("decayed", self.decayed.as_deref().unwrap_or(&[]))] {
             let without =
                 prefixes.iter().find(|p| !names.iter().any(|n| n.starts_with(p.as_str())));
             if let Some(prefix) = without {
