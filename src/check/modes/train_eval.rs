@@ -1,0 +1,426 @@
+use std::panic::Location;
+
+use candle_core::Tensor;
+
+use super::{
+    DropoutRates, TrainEvalModesReport,
+    dropout::{Dropout, is_no_luck, luck_of_no_drop},
+    evaluation::{self, Evaluation},
+    norms,
+    passes::Passes,
+    report::{dropout_table, norm_table},
+};
+use crate::{
+    Cause, Failure, Finding, Input, Learner, Result,
+    check::{call, function},
+    learner::is_running_statistic,
+    measure::{graph::Graph, masks::Masks, scan::non_finite_values, values::same_bits},
+    verdict::{count, listed, number},
+};
+
+/// Training and evaluation mode do what they say.
+///
+/// The learner is one of [`Learner::with_modes`], whose forward closure takes `train`; `x` is an input of it, a few rows
+/// (16 or more show most) of any dtype. No target and no step is needed: both modes are run on `x`, and each pass starts
+/// from the same variables.
+///
+/// # What must hold
+///
+/// - *Evaluation* repeats bit for bit, also after other inputs and after training passes; it writes to no variable.
+/// - *Dropout*: where it is declared (`dropout`), training passes differ, each place in sight drops a share that is
+///   declared, and multiplies what it keeps by `1/(1-p)` (or evaluation multiplies all by `1-p`, as in the first paper).
+///   Each row has a mask of its own, and each pass a new one. Where nothing is declared, random training is no failure:
+///   the report has what is dropped and where, and only the numbers of known mistakes are one (a scale of `1/p`, of `1-p`,
+///   or twice).
+/// - *Running statistics* (variables named `running_mean`, `running_var`, and others that a training pass writes to and
+///   that have no gradient) move in training, stay in evaluation, and are what evaluation uses. A momentum of 1, which
+///   keeps the last batch's alone, is a failure. Statistics of layers declared frozen may stay.
+/// - No other variable moves without a step, and nothing becomes NaN.
+///
+/// # How a mask is seen
+///
+/// A mask is inside the operation that applied it. What shows in the autograd graph of a training pass is a value that is
+/// another one times 0 or times one number, in every element: so rate and scale are read off where they are applied, not
+/// guessed from the output, which any layer behind it bends. The input is traced as a variable is, so that all float
+/// values are in the graph, and dropout on weights, on attention's probabilities, of whole channels, of words and of
+/// blocks shows as well. candle's fused operations (`LayerNorm::forward`, `softmax_last_dim`, ..) end the graph: what is
+/// dropped before the last of them is not seen, and the report says where that is. Then it is only checked that training
+/// passes differ.
+///
+/// Rates are counted over all passes, in draws (one for a channel, where a channel is dropped as a whole), and compared by
+/// Chernoff's bound with a chance of 2e-9 (six sigma) for all places together: candle's generator has no seed on a CPU, and
+/// a suite runs many times. A rate that is four sigma off is drawn on, four times as many passes. A scale is exact.
+///
+/// # Not a failure
+///
+/// A rate of 0; masks shared over time, channels or a whole block; dropout on weights; running statistics of the biased or
+/// the unbiased variance; a norm without statistics; a batch norm that cannot train on one row, as long as it is given more.
+///
+/// Every variable gets its value back. Cost: 16 training passes with their graphs, and some 15 in evaluation.
+///
+/// # Failures
+///
+/// - [`Cause::DropoutInEval`]: confirmed where the place is in sight, else by how the calls differ.
+/// - [`Cause::DropoutInactive`]: declared, and training passes are all equal; or a rate of several is found nowhere; or a
+///   mask is drawn once and kept.
+/// - [`Cause::DropoutRate`], [`Cause::DropoutUnscaled`]: by the numbers; [`Cause::BatchMixed`]: one mask for all rows.
+/// - [`Cause::NormStatsFrozen`], [`Cause::NormStatsOfBatch`]; [`Cause::VariableUnused`]: statistics that evaluation does not
+///   use.
+/// - [`Cause::EvalChangesState`]: evaluation writes to a variable, or to what is none. [`Cause::StateKept`]: a training pass
+///   writes to a variable that has a gradient, or leaves something behind that evaluation sees.
+/// - [`Cause::NotFinite`]: the training output, or a running statistic after a pass: a batch norm on one row.
+/// - `Vacuous`: dropout is declared, no pass dropped anything, and by the declared rate that was to be expected.
+/// - `NotRun`: a learner without modes, an input without rows or with NaN, a closure that returns an error or panics, an
+///   evaluation that returns NaN.
+///
+/// ```
+/// use candling::{check::TrainEvalModes, prelude::*};
+///
+/// let (vars, vb) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+/// let (l1, l2) = (candle_nn::linear(4, 32, vb.pp("l1"))?, candle_nn::linear(32, 3, vb.pp("l2"))?);
+/// let x = Seed::new(1).normal("x", (16, 4), DType::F32, &Device::Cpu)?;
+/// let with = |p: f32| {
+///     let dropout = candle_nn::Dropout::new(p);
+///     let (l1, l2) = (&l1, &l2);
+///     let forward = move |x: &Tensor, train: bool| {
+///         l2.forward(&dropout.forward(&l1.forward(x)?.relu()?, train)?)
+///     };
+///     Learner::with_modes(&vars, forward, loss::cross_entropy)
+/// };
+///
+/// let report = TrainEvalModes::new().dropout(0.2).check(&with(0.2), &x)?;
+/// assert!(report.train_is_random);
+/// assert_eq!(report.dropout[0].place, "after l1");
+///
+/// // Meant was a rate of 0.2: the share to keep is given as the share to drop.
+/// let failure = TrainEvalModes::new().dropout(0.2).check(&with(0.8), &x).unwrap_err();
+/// assert_eq!(failure.cause(), Some(Cause::DropoutRate));
+/// # candling::Result::Ok(())
+/// ```
+///
+/// *Sources:* N. Srivastava et al., [Dropout](https://jmlr.org/papers/v15/srivastava14a.html) (2014), with the scale in
+/// evaluation; `torch.nn.Dropout` and candle scale in training. S. Ioffe, C. Szegedy, [Batch
+/// Normalization](https://arxiv.org/abs/1502.03167) (2015); `momentum` as of `torch.nn.BatchNorm1d`. H. Chernoff's bound: A
+/// measure of asymptotic efficiency (1952).
+#[derive(Clone, Debug)]
+#[must_use = "an options type does nothing until `check` is called"]
+pub struct TrainEvalModes {
+    dropout: DropoutRates,
+    passes: usize,
+    allowed: Vec<Cause>,
+}
+
+/// How many training passes are compared.
+const PASSES: usize = 16;
+
+/// A rate that is four sigma off gets so many times as many passes.
+const DRAWN_ON: usize = 4;
+
+/// Where none of the passes dropped anything, no more than so many are tried.
+const MOST_PASSES: usize = 512;
+
+impl Default for TrainEvalModes {
+    fn default() -> Self {
+        Self { dropout: DropoutRates::default(), passes: PASSES, allowed: Vec::new() }
+    }
+}
+
+impl TrainEvalModes {
+    /// No dropout declared, 16 training passes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The rates of dropout that the model declares: `0.1`, or `[0.1, 0.3]`. Default: none; whatever is found is reported.
+    ///
+    /// Of several rates each must be found in as many places as it is listed, where all of the graph is in sight.
+    pub fn dropout(mut self, rates: impl Into<DropoutRates>) -> Self {
+        self.dropout = rates.into();
+        self
+    }
+
+    /// How many training passes are compared. Default: 16; at least 2. More tell closer rates apart.
+    pub fn passes(mut self, passes: usize) -> Self {
+        self.passes = passes;
+        self
+    }
+
+    /// Does not fail for this cause: it is intended here (Monte Carlo dropout, frozen statistics).
+    pub fn allow(mut self, cause: Cause) -> Self {
+        self.allowed.push(cause);
+        self
+    }
+
+    /// Runs `learner` on `x` in both modes.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrainEvalModes`].
+    #[track_caller]
+    pub fn check<I: Input>(&self, learner: &Learner<'_>, x: &I) -> Result<TrainEvalModesReport> {
+        call::run("train_eval_modes", Location::caller(), || self.run(learner, x.members()))
+    }
+
+    pub(in crate::check) fn run(
+        &self,
+        learner: &Learner<'_>,
+        x: &[Tensor],
+    ) -> Result<TrainEvalModesReport> {
+        self.validate(learner)?;
+        function::input(x)?;
+        let mut passes = Passes::new(learner, x)?;
+        let evaluation = evaluation::look(&passes)?;
+        let declared = self.dropout.active();
+        let training = self.train(&mut passes, &evaluation, &declared)?;
+        let norms = norms::look(&passes, &evaluation, &training.moved)?;
+        let dropout = training.dropout(&passes, &evaluation, &declared);
+
+        let mut findings = training.findings.clone();
+        // What evaluation normalises by explains that it moves the statistics.
+        let (first, later): (Vec<Finding>, Vec<Finding>) =
+            norms.findings.into_iter().partition(|f| f.cause() == Cause::NormStatsOfBatch);
+        let explained = !first.is_empty() && !evaluation.moved_statistics.is_empty();
+        findings.extend(first);
+        let own = evaluation.findings.iter().filter(|finding| {
+            let is_statistic = finding.place().is_some_and(is_running_statistic);
+            !(explained && is_statistic && finding.cause() == Cause::EvalChangesState)
+        });
+        findings.extend(own.cloned());
+        if explained {
+            let names: Vec<&str> = evaluation.moved_statistics.iter().map(String::as_str).collect();
+            let evidence = "an evaluation pass moves them, as one in training mode does";
+            findings.push(Finding::confirmed(Cause::EvalChangesState, evidence).at(listed(&names)));
+        }
+        findings.extend(dropout.findings());
+        findings.extend(later);
+        findings.extend(evaluation::after_training(&passes, &evaluation)?);
+        passes.restore()?;
+
+        let allowed = |finding: &Finding| self.allowed.contains(&finding.cause());
+        let (allowed, findings): (Vec<Finding>, Vec<Finding>) =
+            findings.into_iter().partition(allowed);
+        let reported = dropout.reported();
+        // One guess at what evaluation does that is allowed allows the others at the same.
+        let is_allowed = |cause: Cause| allowed.iter().any(|finding| finding.cause() == cause);
+        let (findings, guessed): (Vec<Finding>, Vec<Finding>) = findings
+            .into_iter()
+            .partition(|finding| finding.is_confirmed() || !is_allowed(Cause::DropoutInEval));
+        let allowed = allowed.into_iter().chain(guessed).collect();
+        if findings.is_empty() {
+            return Ok(TrainEvalModesReport {
+                train_is_random: training.is_random,
+                passes: training.passes,
+                dropout: reported,
+                norms: norms.seen,
+                unreached: training.unreached(&passes),
+                allowed,
+            });
+        }
+        let mut failure = Failure::violated(headline(&findings));
+        if !reported.is_empty() {
+            failure = failure.fact("dropout", dropout_table(&reported).trim_end());
+        }
+        if !norms.seen.is_empty() {
+            failure = failure.fact("norms", norm_table(&norms.seen).trim_end());
+        }
+        Err(failure.with_findings(findings))
+    }
+
+    fn validate(&self, learner: &Learner<'_>) -> Result<()> {
+        if !learner.has_modes() {
+            return Err(Failure::bad_argument(
+                "learner",
+                "one whose forward closure knows no modes",
+                "a learner from `Learner::with_modes`, whose closure takes `train`",
+            ));
+        }
+        if self.passes < 2 {
+            let allowed = "2 or more: a single pass has nothing to be compared with";
+            return Err(Failure::bad_argument("passes", self.passes, allowed));
+        }
+        self.dropout.validate()
+    }
+
+    /// The training passes, each from the same variables.
+    fn train(
+        &self,
+        passes: &mut Passes<'_, '_>,
+        evaluation: &Evaluation,
+        declared: &[f64],
+    ) -> Result<Training> {
+        // A closure may not take an input that is a variable.
+        if passes.with_graph(true).is_err() {
+            passes.traced = passes.x.to_vec();
+        }
+        let mut training = Training::new();
+        for _ in 0..self.passes {
+            training.add(passes)?;
+        }
+        let rows = passes.rows();
+        if training.dropout(passes, evaluation, declared).is_undecided() {
+            for _ in 0..self.passes * (DRAWN_ON - 1) {
+                training.add(passes)?;
+            }
+        }
+        let passes = &*passes;
+        let is_seen = |training: &Training| {
+            training.is_random || training.dropout(passes, evaluation, declared).is_seen()
+        };
+        if declared.is_empty() || is_seen(&training) {
+            return Ok(training);
+        }
+        // What is dropped may not reach the output: of a head that starts at zero nothing does.
+        passes.restore()?;
+        if norms::fill_zeros(passes)? {
+            let first = passes.forward(passes.x, true)?.detach();
+            for _ in 1..self.passes {
+                if !same_bits(&first, &passes.forward(passes.x, true)?.detach())? {
+                    training.is_random = true;
+                    passes.restore()?;
+                    return Ok(training);
+                }
+            }
+        }
+        let mut luck = luck_of_no_drop(declared, rows, training.passes);
+        while !is_no_luck(luck) && training.passes < MOST_PASSES && !training.is_random {
+            training.add(passes)?;
+            luck = luck_of_no_drop(declared, rows, training.passes);
+        }
+        if is_seen(&training) {
+            return Ok(training);
+        }
+        let rates: Vec<String> = declared.iter().map(|rate| number(*rate)).collect();
+        if !is_no_luck(luck) {
+            return Err(Failure::vacuous(format!(
+                "{} dropped nothing, which at a rate of {} is to be expected of {}",
+                passes_of(training.passes),
+                rates.join(" and "),
+                count(rows, "row"),
+            ))
+            .help("give it an input of more rows, or more `passes`"));
+        }
+        let is_evaluation = match &training.first {
+            Some(first) => same_bits(first, &evaluation.output)?,
+            None => false,
+        };
+        let evidence = format!(
+            "{} on one input give the same output bit for bit{}, at a declared rate of {}",
+            passes_of(training.passes),
+            if is_evaluation { ", that of evaluation" } else { "" },
+            rates.join(" and "),
+        );
+        training.findings.push(Finding::confirmed(Cause::DropoutInactive, evidence));
+        Ok(training)
+    }
+}
+
+fn passes_of(n: usize) -> String {
+    format!("{n} training passes")
+}
+
+fn headline(findings: &[Finding]) -> String {
+    let confirmed = findings.iter().find(|finding| finding.is_confirmed());
+    let what = match confirmed.or(findings.first()).map(Finding::cause) {
+        Some(Cause::DropoutInEval) => "evaluation drops values at random",
+        Some(Cause::DropoutInactive) => "dropout is declared, and training does without",
+        Some(Cause::DropoutUnscaled) => "dropout changes the scale of what it passes on",
+        Some(Cause::DropoutRate) => "dropout drops another share than declared",
+        Some(Cause::BatchMixed) => "the rows of a batch share one dropout mask",
+        Some(Cause::NormStatsFrozen) => "training does not move the running statistics",
+        Some(Cause::NormStatsOfBatch) => "evaluation normalises by the statistics of a batch",
+        Some(Cause::VariableUnused) => "evaluation does not use the running statistics",
+        Some(Cause::EvalChangesState) => "evaluation changes the model",
+        Some(Cause::StateKept) => "a training pass changes more than running statistics",
+        Some(Cause::NotFinite) => "training makes NaN or infinite values",
+        _ => "training and evaluation mode do not do what they say",
+    };
+    // Evaluation that cannot be told from dropout by its outputs.
+    match (what, confirmed) {
+        ("evaluation drops values at random", None) => {
+            "evaluation gives another output each time".to_owned()
+        }
+        _ => what.to_owned(),
+    }
+}
+
+/// What training passes were seen to do.
+struct Training {
+    passes: usize,
+    is_random: bool,
+    first: Option<Tensor>,
+    masks: Masks,
+    /// Variables that a pass writes to, and that get no gradient.
+    moved: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+impl Training {
+    fn new() -> Self {
+        let masks = Masks::new();
+        Self { passes: 0, is_random: false, first: None, masks, moved: vec![], findings: vec![] }
+    }
+
+    fn add(&mut self, passes: &Passes<'_, '_>) -> Result<()> {
+        let output = passes.with_graph(true)?;
+        self.masks.add(&output, passes.learner.variables(), &passes.traced)?;
+        self.passes += 1;
+        if let Some(first) = &self.first {
+            self.is_random |= !same_bits(first, &output.detach())?;
+            return Ok(());
+        }
+        self.look_at(passes, &output)?;
+        self.first = Some(output.detach().copy()?);
+        Ok(())
+    }
+
+    /// The variables in front of the place where the graph ends, if it does.
+    fn unreached(&self, passes: &Passes<'_, '_>) -> Vec<String> {
+        let is_statistic =
+            |name: &str| is_running_statistic(name) || self.moved.iter().any(|moved| moved == name);
+        let is_float = |name: &str| {
+            let mut variables = passes.learner.variables().iter();
+            variables.any(|(other, var)| other == name && var.dtype().is_float())
+        };
+        let unreached = self.masks.unreached().iter();
+        unreached.filter(|name| !is_statistic(name) && is_float(name)).cloned().collect()
+    }
+
+    fn dropout<'t>(
+        &'t self,
+        passes: &Passes<'_, '_>,
+        evaluation: &'t Evaluation,
+        declared: &'t [f64],
+    ) -> Dropout<'t> {
+        let is_complete = self.unreached(passes).is_empty();
+        Dropout::of(&self.masks, evaluation, declared, passes.rows(), is_complete)
+    }
+
+    /// What one pass shows: what it writes to, and what is not finite.
+    fn look_at(&mut self, passes: &Passes<'_, '_>, output: &Tensor) -> Result<()> {
+        for changed in passes.changed()? {
+            if is_running_statistic(&changed.name) || !self.masks.reaches(&changed.name) {
+                self.moved.push(changed.name);
+                continue;
+            }
+            let evidence = "a training pass writes to it without any step, and it has a gradient: an optimizer moves it as well";
+            self.findings.push(Finding::confirmed(Cause::StateKept, evidence).at(changed.name));
+        }
+        self.findings.extend(norms::not_finite(passes)?);
+        let bad = non_finite_values(&output.detach())?.count();
+        if bad > 0 && self.findings.iter().all(|f| f.cause() != Cause::NotFinite) {
+            let evidence = format!(
+                "{bad} of {} of a training pass are NaN or infinite",
+                count(output.elem_count(), "output value"),
+            );
+            let finding = Finding::confirmed(Cause::NotFinite, evidence);
+            let graph = Graph::of(output, passes.learner.variables());
+            let origin = graph.first_not_finite()?;
+            let place = origin.and_then(|node| graph.place(node, &graph.modules()));
+            self.findings.push(match place {
+                Some(place) => finding.at(place),
+                None => finding,
+            });
+        }
+        Ok(())
+    }
+}

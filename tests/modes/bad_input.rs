@@ -1,0 +1,73 @@
+//! What the check cannot be given, and how it says so.
+
+use candle_core::{DType, Module, Tensor};
+use candle_nn::loss;
+use candling::{FailureKind, Learner, check::TrainEvalModes};
+
+use super::models::{CPU, builder, dropout, learner, mlp, rows, two};
+
+fn not_run(options: TrainEvalModes, learner: &Learner<'_>, x: &Tensor) -> String {
+    let failure = options.check(learner, x).unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}");
+    failure.text()
+}
+
+#[test]
+fn a_learner_without_modes_is_refused() {
+    let (vars, vb) = builder(1, DType::F32);
+    let (l1, _) = two(&vb);
+    let x = rows(4, DType::F32);
+    let plain = Learner::new(&vars, |x| l1.forward(x), loss::mse);
+    insta::assert_snapshot!(not_run(TrainEvalModes::new(), &plain, &x), @"");
+    let inference = Learner::forward_only(|x: &Tensor| l1.forward(x));
+    not_run(TrainEvalModes::new(), &inference, &x);
+    let owning = Learner::from_loss(&vars, || l1.forward(&x)?.mean_all());
+    not_run(TrainEvalModes::new(), &owning, &x);
+}
+
+#[test]
+fn options_that_mean_nothing_are_refused() {
+    let (learner, _) = mlp(DType::F32, |x, train| dropout(x, 0.2, train));
+    let x = rows(4, DType::F32);
+    insta::assert_snapshot!(not_run(TrainEvalModes::new().dropout(1.0), &learner, &x), @"");
+    not_run(TrainEvalModes::new().dropout([0.1, -0.1]), &learner, &x);
+    not_run(TrainEvalModes::new().dropout(f64::NAN), &learner, &x);
+    insta::assert_snapshot!(not_run(TrainEvalModes::new().passes(1), &learner, &x), @"");
+}
+
+#[test]
+fn inputs_that_cannot_be_used_are_refused() {
+    let (learner, _) = mlp(DType::F32, |x, train| dropout(x, 0.2, train));
+    let options = TrainEvalModes::new;
+    let scalar = Tensor::new(1f32, CPU).unwrap();
+    assert!(not_run(options(), &learner, &scalar).contains("a scalar"));
+    let nan = Tensor::new(&[[f32::NAN; 6]], CPU).unwrap();
+    assert!(not_run(options(), &learner, &nan).contains("NaN"));
+    let empty = Tensor::zeros((0, 6), DType::F32, CPU).unwrap();
+    let failure = options().check(&learner, &empty).unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Vacuous);
+}
+
+#[test]
+fn errors_and_panics_of_the_closure_are_told() {
+    let x = rows(4, DType::F32);
+    let (errs, _) = mlp(DType::F32, |x, train| if train { x.matmul(x) } else { Ok(x.clone()) });
+    assert!(
+        not_run(TrainEvalModes::new(), &errs, &x).contains("the forward closure returned an error")
+    );
+    let (errs, _) = mlp(DType::F32, |x, train| if train { Ok(x.clone()) } else { x.matmul(x) });
+    not_run(TrainEvalModes::new(), &errs, &x);
+    let (panics, _) = mlp(DType::F32, |x, train| {
+        assert!(!train, "no training here");
+        Ok(x.clone())
+    });
+    let told = not_run(TrainEvalModes::new(), &panics, &x);
+    assert!(told.contains("the forward closure panicked"), "{told}");
+    assert!(told.contains("no training here"), "{told}");
+    let (nan, _) = mlp(DType::F32, |x, _| x * f64::NAN);
+    assert!(not_run(TrainEvalModes::new(), &nan, &x).contains("not-finite"));
+    // A graph of nothing: no variable, and an input of ids.
+    let (vars, _) = builder(1, DType::F32);
+    let ids = learner(&vars, |ids, _| ids.to_dtype(DType::F32));
+    TrainEvalModes::new().check(&ids, &Tensor::new(&[[1u32, 2], [3, 4]], CPU).unwrap()).unwrap();
+}

@@ -1,0 +1,125 @@
+//! Running statistics that are not what they are for.
+
+use candle_core::{DType, Module, Tensor};
+use candle_nn::{BatchNormConfig, ModuleT, layer_norm};
+use candling::{Cause, check::TrainEvalModes};
+
+use super::models::{
+    Images, OwnNorm, batch_norm, builder, by_batch, candles, images, learner, normed, rows,
+    violated,
+};
+
+#[test]
+fn a_norm_that_always_evaluates_is_frozen() {
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = batch_norm(32, &vb);
+    let model = normed(&vars, &vb, move |x, _| norm.forward_t(x, false));
+    let x = rows(16, DType::F32);
+    insta::assert_snapshot!(violated(TrainEvalModes::new(), &model, &x).text(), @"");
+    let options = TrainEvalModes::new().allow(Cause::NormStatsFrozen);
+    let report = options.check(&model, &x).unwrap();
+    assert!(!report.norms[0].moves && report.norms[0].momentum.is_none());
+
+    let (vars, vb) = builder(1, DType::F32);
+    let (model, norm) = (Images::new(&vb), batch_norm(8, &vb));
+    let model = learner(&vars, |x, _| model.forward(x, |x| norm.forward_t(x, false)));
+    let failure = violated(TrainEvalModes::new(), &model, &images(4));
+    assert_eq!(failure.cause(), Some(Cause::NormStatsFrozen));
+}
+
+#[test]
+fn a_momentum_of_nothing_or_everything_is_told() {
+    let of = |momentum: f64| {
+        let (vars, vb) = builder(1, DType::F32);
+        let config = BatchNormConfig { momentum, ..BatchNormConfig::default() };
+        let norm = candle_nn::batch_norm(32, config, vb.pp("norm")).unwrap();
+        let learner = normed(&vars, &vb, candles(norm));
+        violated(TrainEvalModes::new(), &learner, &rows(16, DType::F32))
+    };
+    assert_eq!(of(0.0).cause(), Some(Cause::NormStatsFrozen));
+    insta::assert_snapshot!(of(1.0).text(), @"");
+}
+
+#[test]
+fn a_variance_that_stays_is_named() {
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = OwnNorm::new(32, 0.1, &vars, &vb.pp("norm"));
+    let forgotten = move |x: &Tensor, train: bool| {
+        if !train {
+            return norm.by_running(x);
+        }
+        let kept = norm.var.as_tensor().copy()?;
+        norm.update(x)?;
+        norm.var.set(&kept)?;
+        by_batch(x)
+    };
+    let failure =
+        violated(TrainEvalModes::new(), &normed(&vars, &vb, forgotten), &rows(16, DType::F32));
+    assert_eq!(failure.cause(), Some(Cause::NormStatsFrozen));
+    assert_eq!(failure.findings()[0].place(), Some("norm.running_var"));
+}
+
+#[test]
+fn statistics_that_evaluation_does_not_use_are_named() {
+    let x = rows(16, DType::F32);
+    // By the batch's own.
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = OwnNorm::new(32, 0.1, &vars, &vb.pp("norm"));
+    let own = move |x: &Tensor, train: bool| {
+        if train {
+            norm.update(x)?;
+        }
+        by_batch(x)
+    };
+    let failure = violated(TrainEvalModes::new(), &normed(&vars, &vb, own), &x);
+    assert_eq!(failure.cause(), Some(Cause::NormStatsOfBatch), "{failure}");
+    // By nothing.
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = OwnNorm::new(32, 0.1, &vars, &vb.pp("norm"));
+    let skipped = move |x: &Tensor, train: bool| {
+        if !train {
+            return Ok(x.clone());
+        }
+        norm.update(x)?;
+        by_batch(x)
+    };
+    let failure = violated(TrainEvalModes::new(), &normed(&vars, &vb, skipped), &x);
+    assert_eq!(failure.cause(), Some(Cause::VariableUnused), "{failure}");
+}
+
+#[test]
+fn a_batch_of_one_row_is_told() {
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = batch_norm(32, &vb);
+    let model = normed(&vars, &vb, candles(norm));
+    let failure = violated(TrainEvalModes::new(), &model, &rows(1, DType::F32));
+    insta::assert_snapshot!(failure.text(), @"");
+    // Of an image there are many values, and nothing is wrong.
+    let (vars, vb) = builder(1, DType::F32);
+    let (model, norm) = (Images::new(&vb), batch_norm(8, &vb));
+    let model = learner(&vars, |x, train| model.forward(x, |x| norm.forward_t(x, train)));
+    TrainEvalModes::new().check(&model, &images(1)).unwrap();
+}
+
+#[test]
+fn nan_in_training_alone_is_told() {
+    let (vars, vb) = builder(1, DType::F32);
+    let norm = layer_norm(32, 1e-5, vb.pp("norm")).unwrap();
+    let model = normed(&vars, &vb, move |x, train| {
+        let x = norm.forward(x)?;
+        if train { x.log() } else { Ok(x) }
+    });
+    let (l, x) = (&model, rows(16, DType::F32));
+    let failure = TrainEvalModes::new().check(l, &x).err();
+    // `relu(NaN)` is 0: nothing of it reaches the output here.
+    assert!(failure.is_none_or(|failure| failure.cause() == Some(Cause::NotFinite)));
+    let (vars, vb) = builder(1, DType::F32);
+    let (l1, l2) = super::models::two(&vb);
+    let model = learner(&vars, |x, train| {
+        let x = l1.forward(x)?;
+        l2.forward(&if train { x.log()? } else { x })
+    });
+    let failure = violated(TrainEvalModes::new(), &model, &x);
+    assert_eq!(failure.cause(), Some(Cause::NotFinite));
+    assert_eq!(failure.findings()[0].place(), Some("after l1"));
+}
