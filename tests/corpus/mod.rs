@@ -56,8 +56,11 @@ pub(crate) fn entries() -> Vec<Entry> {
         contracts::ENTRIES,
         steps::ENTRIES,
         learning::ENTRIES,
-        two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
-    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
+    groups
+        .chain(gradients::entries())
+        .chain(dependence::entries())
+        .chain(two_modes::entries())
+        .collect()
 }

@@ -238,6 +238,7 @@ fn candles_batch_norm_passes() {
         let [norm] = &report.norms[..] else { panic!("{report}") };
         assert_eq!((norm.layer.as_str(), norm.momentum), ("norm", Some(momentum)));
         assert_eq!((norm.moves, norm.used_in_eval), (true, Some(true)));
+        assert!(report.settled_gap.unwrap() < 1e-3, "{report}");
     }
     for dtype in [DType::F64, DType::F32] {
         let (vars, vb) = builder(1, dtype);
@@ -275,8 +276,9 @@ fn a_norm_behind_a_scale_of_zero_is_used() {
 fn norms_without_statistics_and_with_a_cumulative_average_pass() {
     let x = rows(16, DType::F32);
     let (vars, vb) = builder(1, DType::F32);
-    let norm = group_norm(4, 32, 1e-5, vb.pp("norm")).unwrap();
-    check(TrainEvalModes::new(), &normed(&vars, &vb, move |x, _| norm.forward(x)), &x).unwrap();
+    let (model, norm) = (Images::new(&vb), group_norm(4, 8, 1e-5, vb.pp("norm")).unwrap());
+    let grouped = learner(&vars, |x, _| model.forward(x, |x| norm.forward(x)));
+    check(TrainEvalModes::new(), &grouped, &images(4)).unwrap();
     // One that always takes the batch's own is no norm of this check.
     let (vars, vb) = builder(1, DType::F32);
     check(TrainEvalModes::new(), &normed(&vars, &vb, |x, _| by_batch(x)), &x).unwrap();

@@ -22,6 +22,7 @@ const ALL_OF_IT: f64 = 1e-3;
 /// What was seen of the running statistics.
 pub(super) struct Norms {
     pub(super) seen: Vec<NormSeen>,
+    pub(super) settled_gap: Option<f64>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -36,19 +37,23 @@ struct Statistic {
     used: Option<bool>,
 }
 
-/// `moved`: the variables that a training pass changed, and that get no gradient.
+/// `moved`: the variables that a training pass changed, and that get no gradient. `training`: the output of training passes,
+/// where they have one.
 pub(super) fn look(
     passes: &Passes<'_, '_>,
     evaluation: &Evaluation,
     moved: &[String],
+    training: Option<&Tensor>,
 ) -> Result<Norms> {
     let variables = passes.learner.variables().iter();
     let wanted = |(name, var): &&(String, Var)| {
-        var.dtype().is_float() && (moved.contains(name) || is_running_statistic(name))
+        // A count of batches is no average, and nothing that evaluation would use.
+        let counts = name.ends_with("num_batches_tracked");
+        var.dtype().is_float() && !counts && (moved.contains(name) || is_running_statistic(name))
     };
     let found: Vec<(String, Var)> = variables.filter(wanted).cloned().collect();
     if found.is_empty() {
-        return Ok(Norms { seen: Vec::new(), findings: Vec::new() });
+        return Ok(Norms { seen: Vec::new(), settled_gap: None, findings: Vec::new() });
     }
     let mut statistics = Vec::with_capacity(found.len());
     let measured = momenta(passes, &found)?;
@@ -58,13 +63,17 @@ pub(super) fn look(
         let used = is_used(passes, evaluation, &name, &var)?;
         statistics.push(Statistic { name, var, moves, momentum, used });
     }
+    let settled_gap = match training.filter(|_| evaluation.is_steady) {
+        Some(training) => settled_gap(passes, &statistics, training)?,
+        None => None,
+    };
     passes.restore()?;
     let mut layers: BTreeMap<String, Vec<Statistic>> = BTreeMap::new();
     for statistic in statistics {
         let layer = statistic.name.rsplit_once('.').map_or("", |(layer, _)| layer).to_owned();
         layers.entry(layer).or_default().push(statistic);
     }
-    let mut norms = Norms { seen: Vec::new(), findings: Vec::new() };
+    let mut norms = Norms { seen: Vec::new(), settled_gap, findings: Vec::new() };
     let mut mixed: Option<Option<String>> = None;
     for (layer, statistics) in layers {
         if statistics.iter().any(|statistic| is_running_statistic(&statistic.name)) {
@@ -136,8 +145,11 @@ fn judged(
         };
         return Ok(Some(Finding::confirmed(Cause::NormStatsFrozen, evidence).at(place(&stays))));
     }
-    let idle: Vec<&Statistic> =
-        all.iter().copied().filter(|s| s.moves && s.used == Some(false)).collect();
+    let idle: Vec<&Statistic> = all
+        .iter()
+        .copied()
+        .filter(|s| is_running_statistic(&s.name) && s.moves && s.used == Some(false))
+        .collect();
     if !idle.is_empty() {
         let evidence = "training moves it, and evaluation does not notice when it is moved";
         let finding = Finding::confirmed(Cause::VariableUnused, evidence).at(place(&idle));
@@ -233,6 +245,52 @@ fn momenta(passes: &Passes<'_, '_>, statistics: &[(String, Var)]) -> Result<Vec<
         measured.push(Some(Measured { moves, momentum }));
     }
     Ok(measured)
+}
+
+/// How far evaluation is from training when every moving average is at its fixed point, `old + (new - old) / momentum` of
+/// one pass. A running variance may be the biased one or, of `n` values, `n / (n - 1)` times as large.
+fn settled_gap(
+    passes: &Passes<'_, '_>,
+    statistics: &[Statistic],
+    training: &Tensor,
+) -> Result<Option<f64>> {
+    let averages = statistics.iter().filter_map(|s| Some((s, s.momentum.filter(|m| *m > 0.0)?)));
+    let averages: Vec<(&Statistic, f64)> = averages.collect();
+    if averages.is_empty() {
+        return Ok(None);
+    }
+    passes.restore()?;
+    let mut fixed = Vec::with_capacity(averages.len());
+    for (statistic, _) in &averages {
+        fixed.push(statistic.var.as_tensor().copy()?.detach());
+    }
+    if passes.forward(passes.x, true).is_err() {
+        return Ok(None);
+    }
+    for ((statistic, momentum), old) in averages.iter().zip(&mut fixed) {
+        let step = (statistic.var.as_tensor().copy()?.detach() - &*old)?;
+        *old = (&*old + (step / *momentum)?)?;
+    }
+    let wanted = to_f64_vec(training)?;
+    let size = wanted.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let rows = passes.rows() as f64;
+    let mut nearest: Option<f64> = None;
+    for of_variance in [1.0, (rows - 1.0) / rows] {
+        passes.restore()?;
+        for ((statistic, _), fixed) in averages.iter().zip(&fixed) {
+            let is_variance = statistic.name.ends_with("running_var");
+            statistic.var.set(&(fixed * if is_variance { of_variance } else { 1.0 })?)?;
+        }
+        let Ok(output) = passes.forward(passes.x, false) else { return Ok(None) };
+        if output.dims() != training.dims() {
+            return Ok(None);
+        }
+        let squares =
+            to_f64_vec(&output)?.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let gap = squares.sqrt() / size;
+        nearest = Some(nearest.map_or(gap, |nearest| nearest.min(gap)));
+    }
+    Ok(nearest.filter(|gap| gap.is_finite()))
 }
 
 /// Whether evaluation changes with a statistic. Where it does not, variables that are all zero may hide it: a block whose

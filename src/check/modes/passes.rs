@@ -3,8 +3,12 @@
 use candle_core::{Tensor, Var};
 
 use crate::{
-    Learner, Result, Snapshot, check::function::guarded, learner::is_running_statistic,
-    measure::values::same_bits, variables::RestoreOnDrop,
+    Cause, Finding, Learner, Result, Snapshot,
+    check::function::guarded,
+    learner::is_running_statistic,
+    measure::{graph::Graph, scan::non_finite_values, values::same_bits},
+    variables::RestoreOnDrop,
+    verdict::count,
 };
 
 pub(super) struct Passes<'p, 'a> {
@@ -24,6 +28,13 @@ impl<'p, 'a> Passes<'p, 'a> {
         });
         let traced = traced.collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Self { learner, x, traced, before })
+    }
+
+    /// Where the closure does not take an input that is a variable, the input as it is must do.
+    pub(super) fn traceable(&mut self, train: bool) {
+        if self.with_graph(train).is_err() {
+            self.traced = self.x.to_vec();
+        }
     }
 
     /// Gives every variable the value it had.
@@ -64,6 +75,24 @@ impl<'p, 'a> Passes<'p, 'a> {
     pub(super) fn named_statistics(&self) -> Vec<(String, Var)> {
         let named = self.learner.variables().iter();
         named.filter(|(n, v)| is_running_statistic(n) && v.dtype().is_float()).cloned().collect()
+    }
+
+    /// NaN in an output, and where it comes from as far as the graph shows. Infinities may be masked scores.
+    pub(super) fn not_a_number(&self, output: &Tensor, whose: &str) -> Result<Option<Finding>> {
+        let bad = non_finite_values(&output.detach())?.nan;
+        if bad == 0 {
+            return Ok(None);
+        }
+        let all = count(output.elem_count(), "output value");
+        let evidence = format!("{bad} of {all} of {whose} are NaN");
+        let finding = Finding::confirmed(Cause::NotFinite, evidence);
+        let graph = Graph::of(output, self.learner.variables());
+        let origin = graph.first_not_finite()?;
+        let place = origin.and_then(|node| graph.place(node, &graph.modules()));
+        Ok(Some(match place {
+            Some(place) => finding.at(place),
+            None => finding,
+        }))
     }
 
     pub(super) fn rows(&self) -> usize {

@@ -52,6 +52,11 @@ pub struct TrainEvalModesReport {
     pub dropout: Vec<DropoutSeen>,
     /// The layers with running statistics, sorted by name.
     pub norms: Vec<NormSeen>,
+    /// How far evaluation is from training on this input once the running statistics are those of its batch, as after many
+    /// passes on it: the norm of the difference by the norm of the training output. Near 0 for a batch norm (the running
+    /// variance is the unbiased one, which is allowed for); not judged, since the modes may differ in other things by
+    /// intent. `None` without a moving average, and where a mode is random.
+    pub settled_gap: Option<f64>,
     /// Variables that the graph of a training pass does not reach: what is dropped on the way to them is not seen, where
     /// one of candle's fused operations ends the graph. Running statistics are not listed.
     pub unreached: Vec<String>,
@@ -61,13 +66,14 @@ pub struct TrainEvalModesReport {
 
 impl fmt::Display for TrainEvalModesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passes = count(self.passes, "training pass").replace("passs", "passes");
-        match self.train_is_random {
-            true => writeln!(f, "{passes}, and no two are all equal")?,
-            false => writeln!(f, "{passes}, all equal")?,
-        }
+        let how = if self.train_is_random { "which differ" } else { "all equal" };
+        writeln!(f, "{} training passes, {how}", self.passes)?;
         f.write_str(&dropout_table(&self.dropout))?;
         f.write_str(&norm_table(&self.norms))?;
+        if let Some(gap) = self.settled_gap {
+            let gap = number(gap);
+            writeln!(f, "with settled statistics evaluation is {gap} away from training")?;
+        }
         if !self.unreached.is_empty() {
             let names: Vec<&str> = self.unreached.iter().map(String::as_str).collect();
             writeln!(f, "not seen before {}: the graph ends there", listed(&names))?;

@@ -14,7 +14,7 @@ use crate::{
     Cause, Failure, Finding, Input, Learner, Result,
     check::{call, function},
     learner::is_running_statistic,
-    measure::{graph::Graph, masks::Masks, scan::non_finite_values, values::same_bits},
+    measure::{masks::Masks, values::same_bits},
     verdict::{count, listed, number},
 };
 
@@ -68,10 +68,9 @@ use crate::{
 ///   use.
 /// - [`Cause::EvalChangesState`]: evaluation writes to a variable, or to what is none. [`Cause::StateKept`]: a training pass
 ///   writes to a variable that has a gradient, or leaves something behind that evaluation sees.
-/// - [`Cause::NotFinite`]: the training output, or a running statistic after a pass: a batch norm on one row.
+/// - [`Cause::NotFinite`]: NaN in the output of a mode, or in a running statistic after a pass: a batch norm on one row.
 /// - `Vacuous`: dropout is declared, no pass dropped anything, and by the declared rate that was to be expected.
-/// - `NotRun`: a learner without modes, an input without rows or with NaN, a closure that returns an error or panics, an
-///   evaluation that returns NaN.
+/// - `NotRun`: a learner without modes, an input without rows or with NaN, a closure that returns an error or panics.
 ///
 /// ```
 /// use candling::{check::TrainEvalModes, prelude::*};
@@ -169,10 +168,16 @@ impl TrainEvalModes {
         self.validate(learner)?;
         function::input(x)?;
         let mut passes = Passes::new(learner, x)?;
+        passes.traceable(false);
+        let output = passes.with_graph(false)?;
+        if let Some(finding) = passes.not_a_number(&output, "evaluation")? {
+            return Err(Failure::violated("evaluation makes NaN").finding(finding));
+        }
         let evaluation = evaluation::look(&passes)?;
         let declared = self.dropout.active();
         let training = self.train(&mut passes, &evaluation, &declared)?;
-        let norms = norms::look(&passes, &evaluation, &training.moved)?;
+        let output = training.first.as_ref().filter(|_| !training.is_random);
+        let norms = norms::look(&passes, &evaluation, &training.moved, output)?;
         let dropout = training.dropout(&passes, &evaluation, &declared);
 
         let mut findings = training.findings.clone();
@@ -212,6 +217,7 @@ impl TrainEvalModes {
                 passes: training.passes,
                 dropout: reported,
                 norms: norms.seen,
+                settled_gap: norms.settled_gap,
                 unreached: training.unreached(&passes),
                 allowed,
             });
@@ -248,10 +254,7 @@ impl TrainEvalModes {
         evaluation: &Evaluation,
         declared: &[f64],
     ) -> Result<Training> {
-        // A closure may not take an input that is a variable.
-        if passes.with_graph(true).is_err() {
-            passes.traced = passes.x.to_vec();
-        }
+        passes.traceable(true);
         let mut training = Training::new();
         for _ in 0..self.passes {
             training.add(passes)?;
@@ -331,7 +334,7 @@ fn headline(findings: &[Finding]) -> String {
         Some(Cause::VariableUnused) => "evaluation does not use the running statistics",
         Some(Cause::EvalChangesState) => "evaluation changes the model",
         Some(Cause::StateKept) => "a training pass changes more than running statistics",
-        Some(Cause::NotFinite) => "training makes NaN or infinite values",
+        Some(Cause::NotFinite) => "a pass makes NaN",
         _ => "training and evaluation mode do not do what they say",
     };
     // Evaluation that cannot be told from dropout by its outputs.
@@ -406,20 +409,8 @@ impl Training {
             self.findings.push(Finding::confirmed(Cause::StateKept, evidence).at(changed.name));
         }
         self.findings.extend(norms::not_finite(passes)?);
-        let bad = non_finite_values(&output.detach())?.count();
-        if bad > 0 && self.findings.iter().all(|f| f.cause() != Cause::NotFinite) {
-            let evidence = format!(
-                "{bad} of {} of a training pass are NaN or infinite",
-                count(output.elem_count(), "output value"),
-            );
-            let finding = Finding::confirmed(Cause::NotFinite, evidence);
-            let graph = Graph::of(output, passes.learner.variables());
-            let origin = graph.first_not_finite()?;
-            let place = origin.and_then(|node| graph.place(node, &graph.modules()));
-            self.findings.push(match place {
-                Some(place) => finding.at(place),
-                None => finding,
-            });
+        if self.findings.iter().all(|f| f.cause() != Cause::NotFinite) {
+            self.findings.extend(passes.not_a_number(output, "a training pass")?);
         }
         Ok(())
     }
