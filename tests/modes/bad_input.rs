@@ -18,7 +18,12 @@ fn a_learner_without_modes_is_refused() {
     let (l1, _) = two(&vb);
     let x = rows(4, DType::F32);
     let plain = Learner::new(&vars, |x| l1.forward(x), loss::mse);
-    insta::assert_snapshot!(not_run(TrainEvalModes::new(), &plain, &x), @"");
+    insta::assert_snapshot!(not_run(TrainEvalModes::new(), &plain, &x), @"
+    assertion `train_eval_modes` did not run
+    `learner` is one whose forward closure knows no modes; allowed: a learner from `Learner::with_modes`, whose closure takes `train`
+
+      rerun      cargo test modes::bad_input::a_learner_without_modes_is_refused
+    ");
     let inference = Learner::forward_only(|x: &Tensor| l1.forward(x));
     not_run(TrainEvalModes::new(), &inference, &x);
     let owning = Learner::from_loss(&vars, || l1.forward(&x)?.mean_all());
@@ -29,10 +34,20 @@ fn a_learner_without_modes_is_refused() {
 fn options_that_mean_nothing_are_refused() {
     let (learner, _) = mlp(DType::F32, |x, train| dropout(x, 0.2, train));
     let x = rows(4, DType::F32);
-    insta::assert_snapshot!(not_run(TrainEvalModes::new().dropout(1.0), &learner, &x), @"");
+    insta::assert_snapshot!(not_run(TrainEvalModes::new().dropout(1.0), &learner, &x), @"
+    assertion `train_eval_modes` did not run
+    `dropout` is 1; allowed: the share that is dropped, at least 0 and below 1
+
+      rerun      cargo test modes::bad_input::options_that_mean_nothing_are_refused
+    ");
     not_run(TrainEvalModes::new().dropout([0.1, -0.1]), &learner, &x);
     not_run(TrainEvalModes::new().dropout(f64::NAN), &learner, &x);
-    insta::assert_snapshot!(not_run(TrainEvalModes::new().passes(1), &learner, &x), @"");
+    insta::assert_snapshot!(not_run(TrainEvalModes::new().passes(1), &learner, &x), @"
+    assertion `train_eval_modes` did not run
+    `passes` is 1; allowed: 2 or more: a single pass has nothing to be compared with
+
+      rerun      cargo test modes::bad_input::options_that_mean_nothing_are_refused
+    ");
 }
 
 #[test]

@@ -30,7 +30,15 @@ fn in_training(
 fn dropout_that_is_never_on_is_inactive() {
     let (learner, _) = mlp(DType::F32, |x, _| dropout(x, 0.2, false));
     let x = rows(16, DType::F32);
-    insta::assert_snapshot!(violated(declared(0.2), &learner, &x).text(), @"");
+    insta::assert_snapshot!(violated(declared(0.2), &learner, &x).text(), @"
+    assertion `train_eval_modes` failed
+    dropout is declared, and training does without
+
+      confirmed  dropout-inactive   16 training passes on one input give the same output bit for bit, that of
+                                    evaluation, at a declared rate of 0.2
+      help       pass `train = true` down to every layer; see docs/causes.md#dropout-inactive
+      rerun      cargo test modes::dropout::dropout_that_is_never_on_is_inactive
+    ");
 }
 
 #[test]
@@ -78,7 +86,13 @@ fn too_few_draws_to_tell_prove_nothing() {
     let (learner, _) = mlp(DType::F32, |x, _| Ok(x.clone()));
     let failure = declared(1e-4).check(&learner, &rows(2, DType::F32)).unwrap_err();
     assert_eq!(failure.kind(), candling::FailureKind::Vacuous);
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` proves nothing here
+    512 training passes dropped nothing, which at a rate of 0.0001 is to be expected of 2 rows
+
+      help       give it an input of more rows, or more `passes`
+      rerun      cargo test modes::dropout::too_few_draws_to_tell_prove_nothing
+    ");
 }
 
 #[test]
@@ -92,7 +106,17 @@ fn a_mask_without_its_factor_is_unscaled() {
             x * draw.ge(0.2)?.to_dtype(DType::F32)?
         })
     });
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` failed
+    dropout changes the scale of what it passes on
+
+      dropout  after l1  drops 0.196 of 4192 values, keeps the others times 1
+
+      confirmed  dropout-unscaled   after l1: 0.196 of 4192 values are dropped, and those that stay are left as
+                                    they are; at p = 0.2 it must be 1.25
+      help       divide the kept values by 1 - p; see docs/causes.md#dropout-unscaled
+      rerun      cargo test modes::dropout::a_mask_without_its_factor_is_unscaled
+    ");
 }
 
 #[test]
@@ -145,7 +169,18 @@ fn the_share_kept_for_the_share_dropped_is_told() {
             x * (draw.ge(0.8)?.to_dtype(DType::F32)? * 5.0)?
         })
     });
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` failed
+    dropout drops another share than declared
+
+      dropout  after l1  drops 0.814 of 4192 values, keeps the others times 5
+
+      confirmed  dropout-rate   after l1: 0.814 of 4192 values are dropped, 0.2 declared: 0.2 is the share that is
+                                kept, where it should be the share that is dropped
+      help       candle's `dropout(x, p)` and `Dropout::new(p)` take the share that is dropped, as PyTorch does:
+                 give them 1 - keep; see docs/causes.md#dropout-rate
+      rerun      cargo test modes::dropout::the_share_kept_for_the_share_dropped_is_told
+    ");
     let other = fails(|x, train| dropout(x, 0.35, train));
     assert_eq!(other.cause(), Some(Cause::DropoutRate));
     // Two in a row, where one is declared.

@@ -48,7 +48,20 @@ fn statistics_that_evaluation_moves_are_named() {
     };
     let failure =
         violated(TrainEvalModes::new(), &normed(&vars, &vb, moves), &rows(16, DType::F32));
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` failed
+    evaluation changes the model
+
+      norms  norm  running statistics move, momentum 0.1, evaluation uses them
+
+      confirmed  eval-changes-state   norm.running_mean: an evaluation pass changes 32 of 32 values, the first
+                                      from 0 to -0.0443
+      confirmed  eval-changes-state   norm.running_var: an evaluation pass changes 32 of 32 values, the first from
+                                      1 to 1.14
+      help       move running statistics in training alone: `forward_t(x, false)` in evaluation, and no `set`
+                 outside the training branch; see docs/causes.md#eval-changes-state
+      rerun      cargo test modes::evaluation::statistics_that_evaluation_moves_are_named
+    ");
 }
 
 #[test]
@@ -94,9 +107,8 @@ fn what_is_kept_outside_of_the_variables_shows() {
         }
         x.broadcast_sub(&statistics.borrow().0)
     });
-    let failure = violated(TrainEvalModes::new(), &model, &rows(16, DType::F32));
-    assert_eq!(failure.cause(), Some(Cause::StateKept));
-    insta::assert_snapshot!(failure.text(), @"");
+    let report = TrainEvalModes::new().check(&model, &rows(16, DType::F32)).unwrap();
+    assert!(report.hidden_state, "{report}");
 }
 
 #[test]
@@ -135,5 +147,19 @@ fn a_norm_in_training_mode_names_the_batchs_statistics_first() {
     let norm = batch_norm(32, &vb);
     let learner = normed(&vars, &vb, move |x, _| norm.forward_t(x, true));
     let failure = violated(TrainEvalModes::new(), &learner, &rows(16, DType::F32));
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` failed
+    evaluation normalises by the statistics of a batch
+
+      norms  norm  running statistics move, momentum 0.1, evaluation does not use them
+
+      confirmed  norm-stats-of-batch   norm: evaluation does not notice its running statistics, and its first row
+                                       moves by 1 when the other rows change: it normalises by the batch's own
+      confirmed  eval-changes-state    norm.running_mean, norm.running_var: an evaluation pass moves them, as one
+                                       in training mode does
+      help       call `forward_t(x, false)` in evaluation; see docs/causes.md#norm-stats-of-batch
+      help       look for a `Var::set` or a training-mode layer in the evaluation path; see
+                 docs/causes.md#eval-changes-state
+      rerun      cargo test modes::evaluation::a_norm_in_training_mode_names_the_batchs_statistics_first
+    ");
 }

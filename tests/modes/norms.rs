@@ -15,7 +15,17 @@ fn a_norm_that_always_evaluates_is_frozen() {
     let norm = batch_norm(32, &vb);
     let model = normed(&vars, &vb, move |x, _| norm.forward_t(x, false));
     let x = rows(16, DType::F32);
-    insta::assert_snapshot!(violated(TrainEvalModes::new(), &model, &x).text(), @"");
+    insta::assert_snapshot!(violated(TrainEvalModes::new(), &model, &x).text(), @"
+    assertion `train_eval_modes` failed
+    training does not move the running statistics
+
+      norms  norm  running statistics stay, evaluation uses them
+
+      confirmed  norm-stats-frozen   norm: no training pass moves norm.running_mean and norm.running_var: they
+                                     stay at 0 and 1, also when they are set far off
+      help       call `forward_t(x, true)` in training; see docs/causes.md#norm-stats-frozen
+      rerun      cargo test modes::norms::a_norm_that_always_evaluates_is_frozen
+    ");
     let options = TrainEvalModes::new().allow(Cause::NormStatsFrozen);
     let report = options.check(&model, &x).unwrap();
     assert!(!report.norms[0].moves && report.norms[0].momentum.is_none());
@@ -37,7 +47,18 @@ fn a_momentum_of_nothing_or_everything_is_told() {
         violated(TrainEvalModes::new(), &learner, &rows(16, DType::F32))
     };
     assert_eq!(of(0.0).cause(), Some(Cause::NormStatsFrozen));
-    insta::assert_snapshot!(of(1.0).text(), @"");
+    insta::assert_snapshot!(of(1.0).text(), @"
+    assertion `train_eval_modes` failed
+    evaluation normalises by the statistics of a batch
+
+      norms  norm  running statistics move, momentum 1, evaluation uses them
+
+      confirmed  norm-stats-of-batch   norm: each training pass replaces its running statistics: a momentum of 1
+                                       keeps those of the last batch alone
+      help       momentum is the share of the new batch in candle and PyTorch, 0.1 as a rule, and 1 minus that in
+                 Keras; see docs/causes.md#norm-stats-of-batch
+      rerun      cargo test modes::norms::a_momentum_of_nothing_or_everything_is_told
+    ");
 }
 
 #[test]
@@ -93,7 +114,18 @@ fn a_batch_of_one_row_is_told() {
     let norm = batch_norm(32, &vb);
     let model = normed(&vars, &vb, candles(norm));
     let failure = violated(TrainEvalModes::new(), &model, &rows(1, DType::F32));
-    insta::assert_snapshot!(failure.text(), @"");
+    insta::assert_snapshot!(failure.text(), @"
+    assertion `train_eval_modes` failed
+    a pass makes NaN
+
+      norms  norm  running statistics move, momentum 0.1, evaluation uses them
+
+      confirmed  not-finite   norm.running_var: NaN or infinite after one training pass, and with them everything
+                              in evaluation, for good
+      help       the variance of one value is 0/0: train batch norm on two rows or more, and drop a last batch of
+                 one; see docs/causes.md#not-finite
+      rerun      cargo test modes::norms::a_batch_of_one_row_is_told
+    ");
     // Of an image there are many values, and nothing is wrong.
     let (vars, vb) = builder(1, DType::F32);
     let (model, norm) = (Images::new(&vb), batch_norm(8, &vb));

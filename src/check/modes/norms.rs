@@ -19,6 +19,9 @@ use crate::{
 /// A momentum within this of 1 keeps nothing of the batches before.
 const ALL_OF_IT: f64 = 1e-3;
 
+/// So many passes are tried for statistics that stay where they are.
+const LEFT_OUT: usize = 16;
+
 /// What was seen of the running statistics.
 pub(super) struct Norms {
     pub(super) seen: Vec<NormSeen>,
@@ -38,12 +41,13 @@ struct Statistic {
 }
 
 /// `moved`: the variables that a training pass changed, and that get no gradient. `training`: the output of training passes,
-/// where they have one.
+/// where they have one. `runs`: whether the layer of that name is known to run in training passes.
 pub(super) fn look(
     passes: &Passes<'_, '_>,
     evaluation: &Evaluation,
     moved: &[String],
     training: Option<&Tensor>,
+    runs: &dyn Fn(&str) -> bool,
 ) -> Result<Norms> {
     let variables = passes.learner.variables().iter();
     let wanted = |(name, var): &&(String, Var)| {
@@ -83,7 +87,7 @@ pub(super) fn look(
                 }
                 Ok(mixed.clone().flatten())
             };
-            norms.findings.extend(judged(passes, &layer, &statistics, &mut mixes)?);
+            norms.findings.extend(judged(passes, &layer, &statistics, &mut mixes, runs(&layer))?);
         }
         norms.seen.push(seen(layer, &statistics));
     }
@@ -106,6 +110,7 @@ fn judged(
     layer: &str,
     statistics: &[Statistic],
     mixes: &mut dyn FnMut() -> Result<Option<String>>,
+    runs: bool,
 ) -> Result<Option<Finding>> {
     let place = |statistics: &[&Statistic]| {
         let names: Vec<&str> = statistics.iter().map(|s| s.name.as_str()).collect();
@@ -129,7 +134,7 @@ fn judged(
         .filter(|s| !s.name.ends_with("running_mean") || all.iter().all(|other| !other.moves))
         .collect();
     let noticed = stays.iter().any(|statistic| statistic.used != Some(false));
-    if !stays.is_empty() && noticed {
+    if !stays.is_empty() && noticed && runs {
         let names: Vec<&str> = stays.iter().map(|s| s.name.as_str()).collect();
         let values: Vec<String> = stays.iter().map(|s| range(s.var.as_tensor())).collect();
         let evidence = format!(
@@ -215,33 +220,50 @@ fn momenta(passes: &Passes<'_, '_>, statistics: &[(String, Var)]) -> Result<Vec<
         let times = if var.dtype() == DType::F16 { 64.0 } else { 1024.0 };
         far.push(times * if size.is_finite() { size.max(1.0) } else { 1.0 });
     }
-    let mut results: Vec<Vec<Tensor>> = Vec::new();
     // From the same state each time: what is counted is put back.
     let state = crate::Snapshot::take(passes.learner.variables())?;
-    for times in [1.0, 2.0] {
-        state.restore()?;
-        for ((_, var), far) in statistics.iter().zip(&far) {
-            let to = Tensor::full(far * times, var.shape(), &candle_core::Device::Cpu)?;
-            var.set(&to.to_dtype(var.dtype())?.to_device(var.device())?)?;
+    let far_off = |times: f64| -> Result<Option<Vec<Vec<f64>>>> {
+        let mut values: Vec<Vec<f64>> = Vec::new();
+        // A layer that is left out at random moves its statistics in some passes alone.
+        for _ in 0..LEFT_OUT {
+            state.restore()?;
+            for ((_, var), far) in statistics.iter().zip(&far) {
+                let to = Tensor::full(far * times, var.shape(), &candle_core::Device::Cpu)?;
+                var.set(&to.to_dtype(var.dtype())?.to_device(var.device())?)?;
+            }
+            if passes.forward(passes.x, true).is_err() {
+                return Ok(None);
+            }
+            let mut all_moved = true;
+            for (at, ((_, var), far)) in statistics.iter().zip(&far).enumerate() {
+                let now = to_f64_vec(var.as_tensor())?;
+                let stays = |values: &[f64]| values.iter().all(|v| *v == far * times);
+                match values.get_mut(at) {
+                    None => values.push(now),
+                    Some(before) if stays(before) => *before = now,
+                    Some(_) => {}
+                }
+                all_moved &= !stays(&values[at]);
+            }
+            if all_moved {
+                break;
+            }
         }
-        if passes.forward(passes.x, true).is_err() {
-            return Ok(none());
-        }
-        let values = statistics.iter().map(|(_, var)| var.as_tensor().copy());
-        results.push(values.collect::<candle_core::Result<_>>()?);
-    }
-    let [once, twice] = &results[..] else { return Ok(none()) };
+        Ok(Some(values))
+    };
+    let (Some(once), Some(twice)) = (far_off(1.0)?, far_off(2.0)?) else { return Ok(none()) };
     let mut measured = Vec::with_capacity(statistics.len());
-    for ((once, twice), far) in once.iter().zip(twice).zip(&far) {
-        let (once, twice) = (to_f64_vec(once)?, to_f64_vec(twice)?);
-        let moves = once.iter().any(|v| v != far) || twice.iter().any(|v| *v != 2.0 * far);
-        let kept: Vec<f64> = once.iter().zip(&twice).map(|(a, b)| (b - a) / far).collect();
+    for ((once, twice), far) in once.iter().zip(&twice).zip(&far) {
+        let [moves_once, moves_twice] = [(once, 1.0), (twice, 2.0)]
+            .map(|(values, times)| values.iter().any(|v| *v != times * far));
+        let moves = moves_once || moves_twice;
+        let kept: Vec<f64> = once.iter().zip(twice).map(|(a, b)| (b - a) / far).collect();
         // Of a moving average all elements move by one law.
         let momentum = extent(&kept)
             .filter(|(low, high)| (high - low).abs() <= 0.02 && low.is_finite())
             .map(|(low, high)| 1.0 - (low + high) / 2.0)
             .map(|m| (m * 1e3).round() / 1e3)
-            .filter(|_| moves);
+            .filter(|_| moves_once && moves_twice);
         measured.push(Some(Measured { moves, momentum }));
     }
     Ok(measured)

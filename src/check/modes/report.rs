@@ -57,6 +57,9 @@ pub struct TrainEvalModesReport {
     /// variance is the unbiased one, which is allowed for); not judged, since the modes may differ in other things by
     /// intent. `None` without a moving average, and where a mode is random.
     pub settled_gap: Option<f64>,
+    /// Training passes moved something that is none of the learner's variables, and that evaluation sees: running statistics
+    /// outside of them, as a rule. They are not saved with the variables, and were not put back.
+    pub hidden_state: bool,
     /// Variables that the graph of a training pass does not reach: what is dropped on the way to them is not seen, where
     /// one of candle's fused operations ends the graph. Running statistics are not listed.
     pub unreached: Vec<String>,
@@ -73,6 +76,9 @@ impl fmt::Display for TrainEvalModesReport {
         if let Some(gap) = self.settled_gap {
             let gap = number(gap);
             writeln!(f, "with settled statistics evaluation is {gap} away from training")?;
+        }
+        if self.hidden_state {
+            writeln!(f, "training moves something that is no variable, and evaluation sees it")?;
         }
         if !self.unreached.is_empty() {
             let names: Vec<&str> = self.unreached.iter().map(String::as_str).collect();

@@ -26,7 +26,7 @@ use crate::{
 ///
 /// # What must hold
 ///
-/// - *Evaluation* repeats bit for bit, also after other inputs and after training passes; it writes to no variable.
+/// - *Evaluation* repeats bit for bit, also after other inputs; it writes to no variable.
 /// - *Dropout*: where it is declared (`dropout`), training passes differ, each place in sight drops a share that is
 ///   declared, and multiplies what it keeps by `1/(1-p)` (or evaluation multiplies all by `1-p`, as in the first paper).
 ///   Each row has a mask of its own, and each pass a new one. Where nothing is declared, random training is no failure:
@@ -54,7 +54,9 @@ use crate::{
 /// # Not a failure
 ///
 /// A rate of 0; masks shared over time, channels or a whole block; dropout on weights; running statistics of the biased or
-/// the unbiased variance; a norm without statistics; a batch norm that cannot train on one row, as long as it is given more.
+/// the unbiased variance; a norm without statistics; a batch norm that cannot train on one row, as long as it is given more;
+/// running statistics that are kept outside of the variables (the report says so: they are not saved with them, and nothing
+/// can put them back).
 ///
 /// Every variable gets its value back. Cost: 16 training passes with their graphs, and some 15 in evaluation.
 ///
@@ -67,7 +69,7 @@ use crate::{
 /// - [`Cause::NormStatsFrozen`], [`Cause::NormStatsOfBatch`]; [`Cause::VariableUnused`]: statistics that evaluation does not
 ///   use.
 /// - [`Cause::EvalChangesState`]: evaluation writes to a variable, or to what is none. [`Cause::StateKept`]: a training pass
-///   writes to a variable that has a gradient, or leaves something behind that evaluation sees.
+///   writes to a variable that has a gradient.
 /// - [`Cause::NotFinite`]: NaN in the output of a mode, or in a running statistic after a pass: a batch norm on one row.
 /// - `Vacuous`: dropout is declared, no pass dropped anything, and by the declared rate that was to be expected.
 /// - `NotRun`: a learner without modes, an input without rows or with NaN, a closure that returns an error or panics.
@@ -177,7 +179,9 @@ impl TrainEvalModes {
         let declared = self.dropout.active();
         let training = self.train(&mut passes, &evaluation, &declared)?;
         let output = training.first.as_ref().filter(|_| !training.is_random);
-        let norms = norms::look(&passes, &evaluation, &training.moved, output)?;
+        let norms = norms::look(&passes, &evaluation, &training.moved, output, &|layer| {
+            !training.is_random || training.masks.reaches_any(layer)
+        })?;
         let dropout = training.dropout(&passes, &evaluation, &declared);
 
         let mut findings = training.findings.clone();
@@ -198,7 +202,7 @@ impl TrainEvalModes {
         }
         findings.extend(dropout.findings());
         findings.extend(later);
-        findings.extend(evaluation::after_training(&passes, &evaluation)?);
+        let hidden_state = evaluation::is_moved_by_training(&passes, &evaluation)?;
         passes.restore()?;
 
         let allowed = |finding: &Finding| self.allowed.contains(&finding.cause());
@@ -218,6 +222,7 @@ impl TrainEvalModes {
                 dropout: reported,
                 norms: norms.seen,
                 settled_gap: norms.settled_gap,
+                hidden_state,
                 unreached: training.unreached(&passes),
                 allowed,
             });
@@ -367,12 +372,11 @@ impl Training {
         let output = passes.with_graph(true)?;
         self.masks.add(&output, passes.learner.variables(), &passes.traced)?;
         self.passes += 1;
-        if let Some(first) = &self.first {
-            self.is_random |= !same_bits(first, &output.detach())?;
-            return Ok(());
-        }
         self.look_at(passes, &output)?;
-        self.first = Some(output.detach().copy()?);
+        match &self.first {
+            Some(first) => self.is_random |= !same_bits(first, &output.detach())?,
+            None => self.first = Some(output.detach().copy()?),
+        }
         Ok(())
     }
 
@@ -398,15 +402,24 @@ impl Training {
         Dropout::of(&self.masks, evaluation, declared, passes.rows(), is_complete)
     }
 
-    /// What one pass shows: what it writes to, and what is not finite.
+    /// What one pass shows: what it writes to, and what is not finite. A layer may run in some passes alone.
     fn look_at(&mut self, passes: &Passes<'_, '_>, output: &Tensor) -> Result<()> {
         for changed in passes.changed()? {
+            let name = Some(changed.name.as_str());
+            if self.moved.contains(&changed.name)
+                || self.findings.iter().any(|finding| finding.place() == name)
+            {
+                continue;
+            }
             if is_running_statistic(&changed.name) || !self.masks.reaches(&changed.name) {
                 self.moved.push(changed.name);
                 continue;
             }
             let evidence = "a training pass writes to it without any step, and it has a gradient: an optimizer moves it as well";
             self.findings.push(Finding::confirmed(Cause::StateKept, evidence).at(changed.name));
+        }
+        if self.findings.iter().any(|f| f.cause() == Cause::NotFinite) {
+            return Ok(());
         }
         self.findings.extend(norms::not_finite(passes)?);
         if self.findings.iter().all(|f| f.cause() != Cause::NotFinite) {

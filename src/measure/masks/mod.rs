@@ -68,6 +68,15 @@ impl Masks {
         !self.passes.is_empty() && !self.unreached().iter().any(|unreached| unreached == name)
     }
 
+    /// Whether the first pass has a gradient for a variable of that layer, where it has variables with one.
+    pub(crate) fn reaches_any(&self, layer: &str) -> bool {
+        let Some(first) = self.passes.first() else { return false };
+        let under = |name: &String| {
+            name.strip_prefix(layer).is_some_and(|rest| layer.is_empty() || rest.starts_with('.'))
+        };
+        first.reached.iter().any(under) || !first.unreached.iter().any(under)
+    }
+
     /// Constant factors of the first pass, with the layer they come after.
     pub(crate) fn factors(&self) -> &[(f64, String)] {
         self.passes.first().map_or(&[], |pass| pass.factors.as_slice())

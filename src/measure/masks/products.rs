@@ -33,6 +33,7 @@ pub(crate) struct Products {
     pub(crate) products: Vec<Product>,
     /// Nodes that are their operand times one number other than 1, and after which layer.
     pub(crate) factors: Vec<(f64, String)>,
+    pub(crate) reached: Vec<String>,
     pub(crate) unreached: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ impl Products {
     ) -> Result<Self> {
         let graph = Graph::of(root, variables);
         let nodes = graph.nodes().len();
-        let mut pass = Self { nodes, products: Vec::new(), factors: Vec::new(), unreached: vec![] };
+        let mut pass = Self::empty(nodes);
         if let Some(wanted) = wanted {
             if wanted.nodes == nodes {
                 for product in &wanted.products {
@@ -57,6 +58,8 @@ impl Products {
             return Ok(pass);
         }
         pass.unreached = graph.unreached().into_iter().map(str::to_owned).collect();
+        let reached = variables.iter().map(|(name, _)| name);
+        pass.reached = reached.filter(|name| !pass.unreached.contains(name)).cloned().collect();
         let modules = graph.modules();
         let mut found: Vec<Option<Read>> = Vec::with_capacity(nodes);
         for node in 0..nodes {
@@ -89,6 +92,11 @@ impl Products {
             });
         }
         Ok(pass)
+    }
+
+    fn empty(nodes: usize) -> Self {
+        let (products, factors) = (Vec::new(), Vec::new());
+        Self { nodes, products, factors, reached: Vec::new(), unreached: Vec::new() }
     }
 
     pub(crate) fn at(&self, node: usize) -> Option<&Product> {
