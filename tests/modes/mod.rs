@@ -7,3 +7,4 @@ mod evaluation;
 mod models;
 mod norms;
 mod restored;
+#[cfg(test)]

@@ -14,11 +14,17 @@ use crate::{
 /// of a deviation of six sigma. Suites run thousands of times, and candle's generator cannot be seeded.
 const CHANCE: f64 = 2e-9;
 
+/// The chance that a model whose only dropout is one draw a pass looks as if it had none.
+const CHANCE_OF_NONE: f64 = 1e-6;
+
 /// A deviation that four sigma would call one (`z * z / 2`): not enough to alarm, but to draw on.
 const FOUR_SIGMA: f64 = 8.0;
 
 /// A mistake is told by its numbers where nothing is declared: only of a rate that is well known.
 const WELL_KNOWN: usize = 200;
+
+/// Where nothing is dropped, no more passes than these are tried.
+pub(super) const MOST_PASSES: usize = 512;
 
 /// What was seen at one place.
 pub(super) struct Seen {
@@ -59,6 +65,7 @@ pub(super) struct Dropout<'d> {
     evaluation: &'d Evaluation,
     declared: &'d [f64],
     rows: usize,
+    passes: usize,
     /// Every variable is in the graph: there is no place that is not seen.
     is_complete: bool,
 }
@@ -68,12 +75,12 @@ impl<'d> Dropout<'d> {
         training: &'d Masks,
         evaluation: &'d Evaluation,
         declared: &'d [f64],
-        rows: usize,
+        (rows, passes): (usize, usize),
         is_complete: bool,
     ) -> Self {
         let places = training.places(&evaluation.masks);
         let seen = places.into_iter().map(|place| Seen { draws: Draws::of(&place), place });
-        Self { seen: seen.collect(), training, evaluation, declared, rows, is_complete }
+        Self { seen: seen.collect(), training, evaluation, declared, rows, passes, is_complete }
     }
 
     /// Places that drop other values in each pass.
@@ -120,7 +127,7 @@ impl<'d> Dropout<'d> {
         found.extend(self.scaled_twice());
         let told: Vec<String> = found.iter().filter_map(|f| f.place().map(str::to_owned)).collect();
         if !found.iter().any(|finding| finding.cause() == Cause::DropoutRate) {
-            found.extend(self.missing());
+            found.extend(self.missing().into_iter().filter_map(|m| self.inactive(m)));
         }
         for seen in &self.seen {
             if !told.contains(&seen.place.name) {
@@ -238,18 +245,18 @@ impl<'d> Dropout<'d> {
         let s = seen.place.scale;
         let right = seen.rate_of_scale();
         let is_right = (0.0..1.0).contains(&right) && self.fits(seen, right);
-        if is_right || seen.is(1.0) || seen.draws.count < WELL_KNOWN {
+        if is_right || seen.is(1.0) || seen.is(0.5) || seen.draws.count < WELL_KNOWN {
             return None;
         }
-        // Scaled by 1/p, by 1 - p, and by 1/(1-p) twice.
+        // Scaled by 1/p, by 1 - p, and by 1/(1-p) twice. Half of two branches, at random, is another thing.
         let mistaken = [1.0 / s, 1.0 - s, 1.0 - (1.0 / s).sqrt()];
         let near = |rate: &f64| *rate > 0.0 && *rate < 1.0 && seen.surprise(*rate) <= FOUR_SIGMA;
         let rate = mistaken.into_iter().find(near)?;
         Some(unscaled(seen, rate))
     }
 
-    /// Rates that are declared, and dropped nowhere.
-    fn missing(&self) -> Vec<Finding> {
+    /// Rates that are declared, and dropped in fewer places: the rate, in how many, and in how many it is.
+    pub(super) fn missing(&self) -> Vec<(f64, usize, usize)> {
         // Without one place in sight, there is no saying where the others are.
         if !self.is_complete || !self.is_seen() {
             return Vec::new();
@@ -257,21 +264,24 @@ impl<'d> Dropout<'d> {
         let mut rates: Vec<f64> = self.declared.to_vec();
         rates.sort_by(f64::total_cmp);
         rates.dedup();
-        let mut found = Vec::new();
-        for rate in rates {
+        let counted = rates.into_iter().map(|rate| {
             let wanted = self.declared.iter().filter(|declared| **declared == rate).count();
-            let fit = self.random().filter(|seen| self.fits(seen, rate)).count();
-            if fit < wanted {
-                let evidence = format!(
-                    "a rate of {} is declared {}, and found in {}",
-                    number(rate),
-                    count(wanted, "time"),
-                    count(fit, "place"),
-                );
-                found.push(Finding::confirmed(Cause::DropoutInactive, evidence));
-            }
-        }
-        found
+            (rate, wanted, self.random().filter(|seen| self.fits(seen, rate)).count())
+        });
+        counted.filter(|(_, wanted, fit)| fit < wanted).collect()
+    }
+
+    /// A place that dropped nothing in any pass is not seen as one.
+    fn inactive(&self, (rate, wanted, fit): (f64, usize, usize)) -> Option<Finding> {
+        let is_sure = would_show(rate, self.passes)
+            || self.passes >= MOST_PASSES && would_show_in_rows(rate, self.passes, self.rows);
+        let evidence = format!(
+            "a rate of {} is declared {}, and found in {}",
+            number(rate),
+            count(wanted, "time"),
+            count(fit, "place"),
+        );
+        is_sure.then(|| Finding::confirmed(Cause::DropoutInactive, evidence))
     }
 
     /// A mask with the scale of dropout, the same in every pass, and not there in evaluation.
@@ -309,6 +319,10 @@ impl<'d> Dropout<'d> {
         let is_batch = dims.first() == Some(&self.rows)
             // Time first, and as long as the batch is.
             && dims.iter().filter(|dim| **dim == self.rows).count() == 1;
+        // Without a scale, and nothing declared, it may be an augmentation: channels of the input that are left out.
+        if self.declared.is_empty() && seen.is(1.0) {
+            return None;
+        }
         let limit = self.limit();
         let by_luck = seen.draws.rows_share.filter(|share| *share > limit)?;
         // Weights that are dropped have one mask for all rows by right.
@@ -349,14 +363,13 @@ fn unscaled(seen: &Seen, rate: f64) -> Finding {
     Finding::confirmed(Cause::DropoutUnscaled, evidence)
 }
 
-/// The chance that training passes with these rates are all equal, as a logarithm: with one draw a row, the fewest there
-/// are where each row has its own.
-pub(super) fn luck_of_no_drop(declared: &[f64], rows: usize, passes: usize) -> f64 {
-    let largest = declared.iter().copied().fold(0.0, f64::max);
-    (rows * passes) as f64 * (1.0 - largest).ln()
+/// Whether a rate would have shown in so many passes, however seldom it is drawn for: once a pass where a block is left out
+/// for the whole batch.
+pub(super) fn would_show(rate: f64, passes: usize) -> bool {
+    passes as f64 * (1.0 - rate).ln() <= CHANCE_OF_NONE.ln()
 }
 
-/// From here on it is no luck.
-pub(super) fn is_no_luck(logarithm: f64) -> bool {
-    logarithm <= CHANCE.ln()
+/// The same where each row has a draw of its own.
+pub(super) fn would_show_in_rows(rate: f64, passes: usize, rows: usize) -> bool {
+    (passes * rows) as f64 * (1.0 - rate).ln() <= CHANCE.ln()
 }

@@ -86,7 +86,7 @@ fn unsteady(failure: &Failure, masks: &Masks) -> Vec<Finding> {
     }
     let as_hidden = |finding: &Finding| match finding.cause() {
         // What a call leaves behind is in none of the variables: those were put back.
-        Cause::StateKept if finding.is_confirmed() => {
+        Cause::StateKept if finding.is_confirmed() && finding.place().is_none() => {
             let evidence =
                 format!("{}, with every variable put back between them", finding.evidence());
             Finding::confirmed(Cause::EvalChangesState, evidence).advice_is(

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{
     DropoutRates, TrainEvalModesReport,
-    dropout::{Dropout, is_no_luck, luck_of_no_drop},
+    dropout::{Dropout, MOST_PASSES, would_show, would_show_in_rows},
     evaluation::{self, Evaluation},
     norms,
     passes::Passes,
@@ -49,7 +49,8 @@ use crate::{
 ///
 /// Rates are counted over all passes, in draws (one for a channel, where a channel is dropped as a whole), and compared by
 /// Chernoff's bound with a chance of 2e-9 (six sigma) for all places together: candle's generator has no seed on a CPU, and
-/// a suite runs many times. A rate that is four sigma off is drawn on, four times as many passes. A scale is exact.
+/// a suite runs many times. A rate that is four sigma off is drawn on, four times as many passes. A scale is exact. Where a
+/// declared rate is not found, as many passes are run as it takes to see it, at one draw a pass.
 ///
 /// # Not a failure
 ///
@@ -116,9 +117,6 @@ const PASSES: usize = 16;
 
 /// A rate that is four sigma off gets so many times as many passes.
 const DRAWN_ON: usize = 4;
-
-/// Where none of the passes dropped anything, no more than so many are tried.
-const MOST_PASSES: usize = 512;
 
 impl Default for TrainEvalModes {
     fn default() -> Self {
@@ -264,44 +262,63 @@ impl TrainEvalModes {
         for _ in 0..self.passes {
             training.add(passes)?;
         }
-        let rows = passes.rows();
         if training.dropout(passes, evaluation, declared).is_undecided() {
             for _ in 0..self.passes * (DRAWN_ON - 1) {
                 training.add(passes)?;
             }
         }
         let passes = &*passes;
-        let is_seen = |training: &Training| {
-            training.is_random || training.dropout(passes, evaluation, declared).is_seen()
+        let missing = |training: &Training| {
+            let missing = training.dropout(passes, evaluation, declared).missing();
+            missing.iter().any(|(rate, ..)| !would_show(*rate, training.passes))
         };
-        if declared.is_empty() || is_seen(&training) {
-            return Ok(training);
-        }
-        // What is dropped may not reach the output: of a head that starts at zero nothing does.
-        passes.restore()?;
-        if norms::fill_zeros(passes)? {
-            let first = passes.forward(passes.x, true)?.detach();
-            for _ in 1..self.passes {
-                if !same_bits(&first, &passes.forward(passes.x, true)?.detach())? {
-                    training.is_random = true;
-                    passes.restore()?;
-                    return Ok(training);
-                }
+        while missing(&training) && training.passes < MOST_PASSES {
+            for _ in 0..self.passes {
+                training.add(passes)?;
             }
         }
-        let mut luck = luck_of_no_drop(declared, rows, training.passes);
-        while !is_no_luck(luck) && training.passes < MOST_PASSES && !training.is_random {
-            training.add(passes)?;
-            luck = luck_of_no_drop(declared, rows, training.passes);
-        }
-        if is_seen(&training) {
+        if declared.is_empty()
+            || training.is_random
+            || training.dropout(passes, evaluation, declared).is_seen()
+        {
             return Ok(training);
         }
+        self.inactive(passes, evaluation, declared, training)
+    }
+
+    /// All passes are equal so far, and some should not be.
+    fn inactive(
+        &self,
+        passes: &Passes<'_, '_>,
+        evaluation: &Evaluation,
+        declared: &[f64],
+        mut training: Training,
+    ) -> Result<Training> {
+        let rate = declared.iter().copied().fold(0.0, f64::max);
+        // What is dropped may not reach the output: of a head that starts at zero nothing does.
+        let filled = || -> Result<(bool, Tensor)> {
+            passes.restore()?;
+            let any = norms::fill_zeros(passes)?;
+            Ok((any, passes.forward(passes.x, true)?.detach()))
+        };
+        let (any, first) = filled()?;
+        // Passes that hid it do not count.
+        let mut looked_at = if any { 1 } else { training.passes };
+        while !would_show(rate, looked_at) && looked_at < MOST_PASSES {
+            looked_at += 1;
+            if !same_bits(&first, &filled()?.1)? {
+                training.is_random = true;
+                return Ok(training);
+            }
+        }
+        training.passes = training.passes.max(looked_at);
+        passes.restore()?;
+        let rows = passes.rows();
         let rates: Vec<String> = declared.iter().map(|rate| number(*rate)).collect();
-        if !is_no_luck(luck) {
+        if !would_show(rate, training.passes) && !would_show_in_rows(rate, training.passes, rows) {
             return Err(Failure::vacuous(format!(
-                "{} dropped nothing, which at a rate of {} is to be expected of {}",
-                passes_of(training.passes),
+                "{} training passes dropped nothing, which at a rate of {} is to be expected of {}",
+                training.passes,
                 rates.join(" and "),
                 count(rows, "row"),
             ))
@@ -312,18 +329,14 @@ impl TrainEvalModes {
             None => false,
         };
         let evidence = format!(
-            "{} on one input give the same output bit for bit{}, at a declared rate of {}",
-            passes_of(training.passes),
+            "{} training passes on one input give the same output bit for bit{}, at a declared rate of {}",
+            training.passes,
             if is_evaluation { ", that of evaluation" } else { "" },
             rates.join(" and "),
         );
         training.findings.push(Finding::confirmed(Cause::DropoutInactive, evidence));
         Ok(training)
     }
-}
-
-fn passes_of(n: usize) -> String {
-    format!("{n} training passes")
 }
 
 fn headline(findings: &[Finding]) -> String {
@@ -339,7 +352,8 @@ fn headline(findings: &[Finding]) -> String {
         Some(Cause::VariableUnused) => "evaluation does not use the running statistics",
         Some(Cause::EvalChangesState) => "evaluation changes the model",
         Some(Cause::StateKept) => "a training pass changes more than running statistics",
-        Some(Cause::NotFinite) => "a pass makes NaN",
+        Some(Cause::NotFinite) if confirmed.is_some() => "training makes NaN",
+        Some(Cause::NotFinite) => "running statistics grow without end",
         _ => "training and evaluation mode do not do what they say",
     };
     // Evaluation that cannot be told from dropout by its outputs.
@@ -399,7 +413,8 @@ impl Training {
         declared: &'t [f64],
     ) -> Dropout<'t> {
         let is_complete = self.unreached(passes).is_empty();
-        Dropout::of(&self.masks, evaluation, declared, passes.rows(), is_complete)
+        let size = (passes.rows(), self.passes);
+        Dropout::of(&self.masks, evaluation, declared, size, is_complete)
     }
 
     /// What one pass shows: what it writes to, and what is not finite. A layer may run in some passes alone.

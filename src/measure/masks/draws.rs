@@ -132,7 +132,7 @@ fn chance_of_one_row(place: &Place, dims: &[usize], others: &[usize], rate: f64)
     let of_pass = |mask: &Vec<u8>| -> f64 {
         let units = collapsed(mask, dims, others);
         let seen = |line| Iterator::filter(line, |at: &usize| units[*at] != UNSEEN).count();
-        lines(&left, 0).map(|line| seen(line)).filter(|rows| *rows > 1).map(column).sum()
+        lines(&left, 0).map(seen).filter(|rows| *rows > 1).map(column).sum()
     };
     place.masks.iter().map(of_pass).sum()
 }

@@ -9,7 +9,7 @@ pub(crate) const KEPT: u8 = 1;
 pub(crate) const UNSEEN: u8 = 2;
 
 /// Elements beyond these are not looked at: rows from the first on, as many as fit.
-const MOST_ELEMENTS: usize = 1 << 18;
+const MOST_ELEMENTS: usize = 1 << 16;
 
 /// One node that is its operand under a mask.
 pub(crate) struct Product {
@@ -104,12 +104,25 @@ impl Products {
     }
 }
 
-/// Which nodes were computed from the input.
+/// Which nodes were computed from the input. Of an input of ids the graph does not tell: then all are but those that are a
+/// variable, element by element.
 fn depends_on(graph: &Graph, input: &[Tensor]) -> Vec<bool> {
+    let is_traced = input.iter().any(Tensor::is_variable);
     let mut found: Vec<bool> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
-        let is_input = input.iter().any(|input| input.id() == node.tensor.id());
-        found.push(is_input || node.operands.iter().any(|operand| found[*operand]));
+        let of_input = match (is_traced, &node.operands[..]) {
+            (true, operands) => {
+                let is_input = input.iter().any(|input| input.id() == node.tensor.id());
+                is_input || operands.iter().any(|operand| found[*operand])
+            }
+            (false, []) => false,
+            (false, [operand]) => {
+                let operand_elements = graph.nodes()[*operand].tensor.elem_count();
+                found[*operand] || operand_elements != node.tensor.elem_count()
+            }
+            (false, _) => true,
+        };
+        found.push(of_input);
     }
     found
 }
