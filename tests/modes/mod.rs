@@ -7,4 +7,3 @@ mod evaluation;
 mod models;
 mod norms;
 mod restored;
-#[cfg(test)]

@@ -7,6 +7,7 @@ mod norms;
 mod passes;
 mod report;
 mod train_eval;
+mod training;
 
 pub use declared::DropoutRates;
 pub use report::{DropoutSeen, NormSeen, TrainEvalModesReport};
