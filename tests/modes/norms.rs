@@ -116,7 +116,7 @@ fn a_batch_of_one_row_is_told() {
     let failure = violated(TrainEvalModes::new(), &model, &rows(1, DType::F32));
     insta::assert_snapshot!(failure.text(), @"
     assertion `train_eval_modes` failed
-    a pass makes NaN
+    training makes NaN
 
       norms  norm  running statistics move, momentum 0.1, evaluation uses them
 

@@ -42,27 +42,30 @@ impl Training {
         for _ in 0..wanted {
             training.add(passes)?;
         }
-        if training.dropout(passes, evaluation, declared).is_undecided() {
+        if declared.is_empty() {
+            return Ok(training);
+        }
+        let passes = &*passes;
+        let mut dropout = training.dropout(passes, evaluation, declared);
+        if dropout.is_undecided() {
+            drop(dropout);
             for _ in 0..wanted * (DRAWN_ON - 1) {
                 training.add(passes)?;
             }
+            dropout = training.dropout(passes, evaluation, declared);
         }
-        let passes = &*passes;
-        let missing = |training: &Training| {
-            let missing = training.dropout(passes, evaluation, declared).missing();
-            missing.iter().any(|(rate, ..)| !would_show(*rate, training.passes))
-        };
-        while missing(&training) && training.passes < MOST_PASSES {
+        while dropout.lacks_passes() {
+            drop(dropout);
             for _ in 0..wanted {
                 training.add(passes)?;
             }
+            dropout = training.dropout(passes, evaluation, declared);
         }
-        if declared.is_empty()
-            || training.is_random
-            || training.dropout(passes, evaluation, declared).is_seen()
-        {
+        if dropout.is_seen() || training.is_random {
+            drop(dropout);
             return Ok(training);
         }
+        drop(dropout);
         Self::inactive(passes, evaluation, declared, training)
     }
 

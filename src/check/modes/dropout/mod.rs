@@ -5,7 +5,7 @@ mod whose;
 
 use super::{evaluation::Evaluation, report::DropoutSeen};
 use crate::{
-    Cause, Finding,
+    Finding,
     measure::{
         chance::surprise,
         masks::{Draws, Masks, Place},
@@ -128,9 +128,7 @@ impl<'d> Dropout<'d> {
         }
         found.extend(self.scaled_twice());
         let told: Vec<String> = found.iter().filter_map(|f| f.place().map(str::to_owned)).collect();
-        if !found.iter().any(|finding| finding.cause() == Cause::DropoutRate) {
-            found.extend(self.missing().into_iter().filter_map(|m| self.inactive(m)));
-        }
+        found.extend(self.missing().into_iter().filter_map(|missing| self.inactive(missing)));
         for seen in &self.seen {
             if !told.contains(&seen.place.name) {
                 found.extend(self.drawn_once(seen).map(|f| f.at(seen.place.name.clone())));

@@ -126,9 +126,14 @@ impl Dropout<'_> {
     }
 
     /// Rates that are declared, and dropped in fewer places: the rate, in how many, and in how many it is.
-    pub(in crate::check::modes) fn missing(&self) -> Vec<(f64, usize, usize)> {
+    pub(super) fn missing(&self) -> Vec<(f64, usize, usize)> {
         // Without one place in sight, there is no saying where the others are.
         if !self.is_complete || !self.is_seen() {
+            return Vec::new();
+        }
+        // One that is wrong is the one that is missing.
+        let fits_none = |seen: &Seen| !self.declared.iter().any(|rate| self.fits(seen, *rate));
+        if self.random().any(fits_none) {
             return Vec::new();
         }
         let mut rates: Vec<f64> = self.declared.to_vec();
@@ -139,6 +144,12 @@ impl Dropout<'_> {
             (rate, wanted, self.random().filter(|seen| self.fits(seen, rate)).count())
         });
         counted.filter(|(_, wanted, fit)| fit < wanted).collect()
+    }
+
+    /// A rate that is not found would not have shown yet for sure.
+    pub(in crate::check::modes) fn lacks_passes(&self) -> bool {
+        let unsure = |(rate, ..): &(f64, usize, usize)| !would_show(*rate, self.passes);
+        self.passes < MOST_PASSES && self.missing().iter().any(unsure)
     }
 
     /// A place that dropped nothing in any pass is not seen as one.
