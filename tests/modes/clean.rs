@@ -362,3 +362,39 @@ fn an_own_mask_over_an_output_layer_passes() {
     });
     check(TrainEvalModes::new().dropout(0.1f32), &learner, &rows(16, DType::F32)).unwrap();
 }
+
+#[test]
+fn channels_of_the_input_that_are_left_out_for_a_batch_pass() {
+    let (vars, vb) = builder(1, DType::F32);
+    let (l1, l2) = two(&vb);
+    let learner = learner(&vars, |x, train| {
+        let x = match train {
+            true => x.broadcast_mul(&mask(&[1, 6], 0.3, DType::F32)?)?,
+            false => x.clone(),
+        };
+        l2.forward(&l1.forward(&x)?.relu()?)
+    });
+    let report = check(TrainEvalModes::new(), &learner, &rows(16, DType::F32)).unwrap();
+    assert_eq!(report.dropout[0].scale, 1.0);
+}
+
+#[test]
+fn blocks_that_are_left_out_at_random_keep_their_norms() {
+    let (vars, vb) = builder(1, DType::F32);
+    let (l1, l2) = two(&vb);
+    let inner = linear(32, 32, vb.pp("inner")).unwrap();
+    let norm = batch_norm(32, &vb);
+    let seed = Seed::new(5);
+    let calls = Cell::new(0);
+    let learner = learner(&vars, move |x, train| {
+        let x = l1.forward(x)?;
+        let call = calls.replace(calls.get() + 1);
+        let draw = seed.uniform(&format!("{call}"), 0.0..1.0, 1, DType::F64, CPU)?;
+        if train && draw.to_vec1::<f64>()?[0] < 0.7 {
+            return l2.forward(&x);
+        }
+        l2.forward(&(&x + norm.forward_t(&inner.forward(&x)?, train)?)?)
+    });
+    let report = check(TrainEvalModes::new(), &learner, &rows(16, DType::F32)).unwrap();
+    assert!(report.train_is_random && report.norms[0].momentum == Some(0.1), "{report}");
+}

@@ -1,8 +1,8 @@
 //! Dropout that is not what it says.
 
 use candle_core::{DType, Module, Tensor};
-use candle_nn::linear;
-use candling::{Cause, check::TrainEvalModes};
+use candle_nn::{embedding, linear, loss};
+use candling::{Cause, Learner, check::TrainEvalModes};
 
 use super::models::{
     Attention, Kept, builder, dropout, learner, mask, masked, mlp, rows, two, violated,
@@ -218,4 +218,41 @@ fn dropout_on_the_output_is_seen_behind_a_fused_norm() {
     });
     let failure = violated(declared(0.2), &learner, &rows(16, DType::F32));
     assert_eq!(failure.cause(), Some(Cause::DropoutUnscaled), "{failure}");
+}
+
+#[test]
+fn one_mask_for_all_rows_of_ids_is_told() {
+    let (vars, vb) = builder(1, DType::F32);
+    let words = embedding(20, 8, vb.pp("words")).unwrap();
+    let head = linear(8, 3, vb.pp("head")).unwrap();
+    let of = |dims: fn(&[usize]) -> [usize; 3]| {
+        let (words, head) = (&words, &head);
+        Learner::with_modes(
+            &vars,
+            move |ids: &Tensor, train| {
+                let x = words.forward(ids)?;
+                let x = in_training(train, &x, |x| {
+                    x.broadcast_mul(&(mask(&dims(x.dims()), 0.2, DType::F32)? / 0.8)?)
+                })?;
+                head.forward(&x.mean(1)?)
+            },
+            loss::cross_entropy,
+        )
+    };
+    let ids = candling::Seed::new(1).tokens("ids", 20, (16, 7), super::models::CPU).unwrap();
+    let failure = declared(0.2).check(&of(|d| [1, d[1], d[2]]), &ids).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::BatchMixed), "{failure}");
+    // Whole words, and the same features at all times.
+    declared(0.2).check(&of(|d| [d[0], d[1], 1]), &ids).unwrap();
+    declared(0.2).check(&of(|d| [d[0], 1, d[2]]), &ids).unwrap();
+}
+
+#[test]
+fn a_rate_that_is_off_by_two_points_is_seen() {
+    let (learner, _) = mlp(DType::F32, |x, train| dropout(x, 0.12, train));
+    let x = rows(64, DType::F32);
+    let failure = violated(declared(0.1), &learner, &x);
+    assert_eq!(failure.cause(), Some(Cause::DropoutRate), "{failure}");
+    let (learner, _) = mlp(DType::F32, |x, train| dropout(x, 0.1, train));
+    declared(0.1).check(&learner, &x).unwrap();
 }

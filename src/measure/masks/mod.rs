@@ -143,3 +143,58 @@ impl Masks {
 fn disagree(a: &[u8], b: &[u8]) -> bool {
     a.iter().zip(b).any(|pair| matches!(pair, (&DROPPED, &KEPT) | (&KEPT, &DROPPED)))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::Seed;
+
+    const CPU: &Device = &Device::Cpu;
+
+    /// The places in passes of a function of one variable, and in none of evaluation.
+    fn places(f: impl Fn(&Tensor, u64) -> Result<Tensor>) -> Result<Vec<Place>> {
+        let x = Seed::new(1).normal("x", (8, 16), DType::F32, CPU)?;
+        let variables = vec![("l.w".to_owned(), Var::from_tensor(&x)?)];
+        let mut masks = Masks::new();
+        for pass in 0..8 {
+            masks.add(&f(variables[0].1.as_tensor(), pass)?, &variables, &[])?;
+        }
+        Ok(masks.places(&Masks::new()))
+    }
+
+    fn mask(pass: u64, rate: f64) -> Result<Tensor> {
+        let label = format!("pass {pass}");
+        Seed::new(2)
+            .uniform(&label, 0.0..1.0, (8, 16), DType::F32, CPU)?
+            .ge(rate)?
+            .to_dtype(DType::F32)
+    }
+
+    #[test]
+    fn a_product_with_a_mask_is_found_by_its_ratio() -> Result<()> {
+        let found = places(|x, pass| (x * (mask(pass, 0.25)? / 0.75)?)?.tanh())?;
+        let [place] = &found[..] else { panic!("{} places", found.len()) };
+        assert!((place.scale - 4.0 / 3.0).abs() < 1e-6 && !place.is_fixed);
+        let draws = Draws::of(place);
+        assert_eq!((draws.count, draws.shared.len()), (8 * 8 * 16, 0));
+        assert!((draws.rate() - 0.25).abs() < 0.06, "{}", draws.rate());
+        Ok(())
+    }
+
+    #[test]
+    fn constants_next_to_a_mask_are_part_of_its_scale() -> Result<()> {
+        let found = places(|x, pass| (((x * mask(pass, 0.25)?)? / 0.75)? * 2.0)?.sin())?;
+        assert!((found[0].scale - 8.0 / 3.0).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn activations_and_fixed_masks_are_told_apart() -> Result<()> {
+        assert!(places(|x, pass| (x + pass as f64 * 0.1)?.relu())?.is_empty());
+        let fixed = places(|x, _| x * mask(0, 0.5)?)?;
+        assert!(fixed.len() == 1 && fixed[0].is_fixed);
+        Ok(())
+    }
+}
