@@ -15,6 +15,6 @@ pub use crate::{
     assert_gradients_flow, assert_healthy, assert_in_range, assert_invariant,
     assert_layout_invariant, assert_learns_from_input, assert_loss_decreases, assert_nonlinear,
     assert_overfits_batch, assert_padding_invariant, assert_position_sensitive,
-    assert_reproducible, assert_sensitive, assert_shape, assert_step_updates, assert_units_alive,
-    assert_uses_input,
+    assert_reproducible, assert_sensitive, assert_shape, assert_step_updates,
+    assert_train_eval_modes, assert_units_alive, assert_uses_input,
 };

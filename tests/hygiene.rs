@@ -65,6 +65,26 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertions_on_modes_expand() -> ::candling::Result<()> {
+        use ::candling::candle_core::Module;
+
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candling::candle_nn::linear(2, 2, vb)?;
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        let learner = ::candling::Learner::with_modes(
+            &vars,
+            |x: &Tensor, _| model.forward(x),
+            ::candling::candle_nn::loss::cross_entropy,
+        );
+        let n = 2;
+        let report = ::candling::assert_train_eval_modes!(learner, x, passes = n, dropout = [0.0]);
+        ::std::assert!(!report.train_is_random);
+        ::candling::assert_train_eval_modes!(&learner, &x, dropout = 0.0, "context {}", n);
+        ::candling::assert_train_eval_modes!(learner, &&x, "context {n}",);
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertions_on_gradients_expand() -> ::candling::Result<()> {
         use ::candling::candle_core::Module;
 

@@ -54,13 +54,13 @@ pub(crate) fn entries() -> Vec<Entry> {
         pipeline::ENTRIES,
         starts::ENTRIES,
         contracts::ENTRIES,
-        two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
     groups
-        .chain(learning::entries())
         .chain(gradients::entries())
         .chain(dependence::entries())
         .chain(steps::entries())
+        .chain(learning::entries())
+        .chain(two_modes::entries())
         .collect()
 }

@@ -2,17 +2,15 @@
 
 use candle_core::{DType, Module, Tensor};
 use candle_nn::{AdamW, Optimizer, linear, loss};
-use candling::{Cause, Learner, Result, Seed};
+use candling::{Cause, Learner, Result, Seed, check::TrainEvalModes};
 
 use super::{
     data::{self, weights},
-    entry::{
-        Assertion::{OverfitsBatch, Property},
-        Entry, Subject,
-    },
+    entry::{Assertion::Property, Entry, Subject},
     models::{ConvNet, Dropout, Residual, mean_pool},
     optimizers::adam,
     property::Property::Deterministic,
+    two_modes::{MODES, modes},
 };
 
 const GROUP: &str = "modes";
@@ -33,30 +31,30 @@ pub(crate) const ENTRIES: &[Entry] = &[
         group: GROUP,
         bug: "dropout is never active",
         cause: Cause::DropoutInactive,
-        assertion: OverfitsBatch,
+        assertion: MODES,
         buggy: |seed| convolutional_dropout(seed, |_| false),
         clean: |seed| convolutional_dropout(seed, |train| train),
-        missed_today: Some("assert_train_eval_modes"),
+        missed_today: None,
     },
     Entry {
         id: "H4",
         group: GROUP,
         bug: "a mask of one's own without the factor 1/(1-p)",
         cause: Cause::DropoutUnscaled,
-        assertion: OverfitsBatch,
+        assertion: MODES,
         buggy: |seed| own_mask(seed, true),
         clean: |seed| own_mask(seed, false),
-        missed_today: Some("assert_train_eval_modes"),
+        missed_today: None,
     },
     Entry {
         id: "H6",
         group: GROUP,
         bug: "the flag is not passed on to the blocks",
         cause: Cause::DropoutInactive,
-        assertion: OverfitsBatch,
+        assertion: MODES,
         buggy: |seed| flag_to_blocks(seed, |_| false),
         clean: |seed| flag_to_blocks(seed, |train| train),
-        missed_today: Some("assert_train_eval_modes"),
+        missed_today: None,
     },
 ];
 
@@ -82,7 +80,8 @@ fn convolutional_dropout(seed: Seed, told: Told) -> Result<Subject> {
         model.forward(x, |x| dropout.forward(x, told(train)), mean_pool)
     };
     let learner = Learner::with_modes(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, data::images(seed, 4)?))
+    let subject = Subject::new(learner, data::images(seed, 4)?);
+    modes(subject, || TrainEvalModes::new().dropout(0.1))
 }
 
 fn own_mask(seed: Seed, buggy: bool) -> Result<Subject> {
@@ -97,7 +96,8 @@ fn own_mask(seed: Seed, buggy: bool) -> Result<Subject> {
     };
     let learner = Learner::with_modes(&vars, forward, loss::cross_entropy)
         .optimizer(|vars| AdamW::new(vars, adam(0.02)));
-    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
+    let subject = Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?);
+    modes(subject, || TrainEvalModes::new().dropout(RATE))
 }
 
 fn flag_to_blocks(seed: Seed, told: Told) -> Result<Subject> {
@@ -116,5 +116,6 @@ fn flag_to_blocks(seed: Seed, told: Told) -> Result<Subject> {
         head.forward(&x)
     };
     let learner = Learner::with_modes(&vars, forward, loss::cross_entropy);
-    Ok(Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?))
+    let subject = Subject::new(learner, data::classes(seed, 6, 4, DType::F32)?);
+    modes(subject, || TrainEvalModes::new().dropout(0.1))
 }

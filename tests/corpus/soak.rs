@@ -10,7 +10,7 @@ use super::{
     property::Property,
 };
 
-/// The ids of the master list in the groups that have entries.
+/// The ids of the master list in the groups that have entries, and those from H17 on, which it has not.
 const IDS: &[&str] = &[
     "A6", "A7", "A12", "B1", "B2", "B3", "B4", "B6", "B8", "B9", "B10", "B11", "B13", "B15", "C1",
     "C3", "C4", "C5", "C7", "C8", "C9", "C11", "C12", "C13", "D1", "D2", "D3", "D5", "D7", "D9",
@@ -18,10 +18,11 @@ const IDS: &[&str] = &[
     "E15", "E16", "E18", "E19", "E22", "F1", "F2", "F3", "F4", "F5", "F6", "F8", "F9", "F12",
     "F13", "F14", "F15", "F16", "F18", "F19", "G1", "G2", "G4", "G5", "G6", "G7", "G9", "G10",
     "G11", "G12", "G14", "G15", "G16", "G17", "G18", "G19", "G22", "H1", "H2", "H4", "H6", "H7",
-    "H8", "H10", "H11", "H13", "H14", "H15", "H16", "I1", "I2", "I5", "I6", "I7", "I8", "I10",
-    "I11", "J1", "J3", "J4", "J5", "J6", "J7", "J9", "J11", "J12", "J13", "J14", "J16", "J17",
-    "J18", "J19", "J21", "J23", "J24", "J25", "J27", "J29", "L1", "L3", "L4", "L6", "L7", "M1",
-    "M2", "M3", "M4", "M5", "M6", "M7", "M9", "N1", "N2", "N4", "N5",
+    "H8", "H10", "H11", "H13", "H14", "H15", "H16", "H17", "H18", "H19", "H20", "H21", "H22",
+    "H23", "I1", "I2", "I5", "I6", "I7", "I8", "I10", "I11", "J1", "J3", "J4", "J5", "J6", "J7",
+    "J9", "J11", "J12", "J13", "J14", "J16", "J17", "J18", "J19", "J21", "J23", "J24", "J25",
+    "J27", "J29", "L1", "L3", "L4", "L6", "L7", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M9",
+    "N1", "N2", "N4", "N5",
 ];
 
 /// The ids without an entry; `README.md` has the reasons.

@@ -5,7 +5,7 @@ use candle_nn::{AdamW, Linear, Optimizer, SGD, linear, loss};
 use candling::{Batch, Cause, Learner, Result, Seed, Variables, check::StepUpdates};
 
 use super::{
-    loops::{Options, blind_steps_of, free, looped, steps_of},
+    loops::{blind_steps_of, free, looped, steps_of},
     rules::{Lion, Momentum, TwoGroups, clip},
 };
 use crate::corpus::{

@@ -4,6 +4,7 @@
 //! loss does not see it: what the step then takes off every entry, in proportion, is decay.
 
 use super::{
+    begins,
     driver::{Driver, Gradients, dot, norm, pooled},
     sizes::plain_rate,
     still::{names, rms},

@@ -338,7 +338,10 @@ impl<'a> StepUpdates<'a> {
                 ))
                 .help("build the model first, then pass its `VarMap`"));
         }
-        for (option, prefixes) in [("frozen", self.frozen.as_slice()), ("decayed", self.decayed.as_deref().unwrap_or(&[]))] {
+        for (option, prefixes) in [
+            ("frozen", self.frozen.as_slice()),
+            ("decayed", self.decayed.as_deref().unwrap_or(&[])),
+        ] {
             let without =
                 prefixes.iter().find(|p| !names.iter().any(|n| n.starts_with(p.as_str())));
             if let Some(prefix) = without {
