@@ -14,6 +14,6 @@ pub use crate::{
     assert_equivariant, assert_finite, assert_gradients_correct, assert_gradients_flow,
     assert_healthy, assert_in_range, assert_invariant, assert_labels, assert_layout_invariant,
     assert_nonlinear, assert_normalized, assert_overfits_batch, assert_padding_invariant,
-    assert_position_sensitive, assert_sensitive, assert_shape, assert_units_alive,
+    assert_pipeline, assert_position_sensitive, assert_sensitive, assert_shape, assert_units_alive,
     assert_uses_input,
 };

@@ -42,7 +42,7 @@ pub(crate) fn with_graph<'f, I: Input>(
 
 /// A panic under a call is an error of the call: probes have sizes and values that the caller's own input has not, and
 /// candle panics on some of them (`chunk` into no parts, integers that overflow).
-pub(crate) fn guarded(what: &str, call: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+pub(crate) fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
     panic::catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => (*text).to_owned(),

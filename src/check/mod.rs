@@ -21,7 +21,7 @@ mod training;
 pub use crate::diagnose::Trajectory;
 pub use data::{
     ChannelMoments, Disjoint, DisjointReport, Labels, LabelsReport, Normalized, NormalizedReport,
-    Scheme,
+    Pipeline, PipelineReport, Scheme,
 };
 pub use dependence::pairs::{
     Causal, CausalReport, Dependence, DependenceReport, UsesInput, UsesInputReport,

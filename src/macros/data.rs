@@ -88,3 +88,42 @@ macro_rules! assert_normalized {
         $crate::__assert!(Normalized [reference]; $($arguments)*)
     };
 }
+
+/// A data pipeline delivers every sample once an epoch, with its own target, in an order that changes.
+///
+/// `assert_pipeline!(|epoch| .., samples)`, where the closure returns the batches of an epoch over marker samples, which
+/// [`synthetic::markers`](crate::synthetic::markers) makes; the options are `shuffled` (false for evaluation),
+/// `drop_last`, `repeats` (weighted samplers), `aligned` (targets are pictures, as masks), `evaluation` (the pipeline of
+/// the evaluation, a closure, too), `read_input` and `read_target` (how to read the number of a sample back), `epochs`,
+/// and `allow`. Evaluates to a [`PipelineReport`](crate::check::PipelineReport); everything else is said at
+/// [`check::Pipeline`](crate::check::Pipeline).
+///
+/// ```
+/// use candling::{assert_pipeline, prelude::*, synthetic};
+///
+/// fn batches(x: &Tensor, y: &Tensor, epoch: usize) -> candle_core::Result<Vec<(Tensor, Tensor)>> {
+///     # let keys = Seed::new(3).uniform(&format!("epoch {epoch}"), 0.0..1.0, x.dim(0)?, DType::F32, &Device::Cpu)?;
+///     # let order = keys.arg_sort_last_dim(true)?;
+///     // .. your loader
+///     let (x, y) = (x.index_select(&order, 0)?, y.index_select(&order, 0)?);
+///     (0..x.dim(0)?).step_by(8).map(|i| Ok((x.narrow(0, i, 8)?, y.narrow(0, i, 8)?))).collect()
+/// }
+///
+/// let (x, y) = synthetic::markers(32, (3, 8, 8))?; // 32 images
+/// assert_pipeline!(|epoch| Ok(batches(&x, &y, epoch)?), 32);
+/// # candling::Result::Ok(())
+/// ```
+///
+/// ```should_panic
+/// # use candling::{assert_pipeline, prelude::*, synthetic};
+/// # let (x, y) = synthetic::markers(32, (3, 8, 8))?;
+/// let batches = |_epoch| Ok(vec![(x.narrow(0, 0, 16)?, y.narrow(0, 0, 16)?)]); // `break` after the first
+/// assert_pipeline!(batches, 32); // an epoch leaves out 16 of 32 samples
+/// # candling::Result::Ok(())
+/// ```
+#[macro_export]
+macro_rules! assert_pipeline {
+    ($($arguments:tt)*) => {
+        $crate::__assert!(Pipeline [value, value]; $($arguments)*)
+    };
+}

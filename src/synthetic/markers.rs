@@ -6,13 +6,14 @@ use rand::RngCore;
 use super::at_least;
 use crate::{Failure, Result, Seed};
 
-/// Samples that say which they are, for `assert_pipeline!`: a pipeline is run over them instead
+/// Samples that say which they are, for [`assert_pipeline!`](crate::assert_pipeline): a pipeline is run over them instead
 /// of over the data.
 ///
 /// Returns inputs, f32 `[n, dims..]`, and targets, u32 `[n]`. The target of sample `i` is `i`. All values of its input are
-/// one number, which is no other sample's: in (0, 1), as scaled pixels are, evenly spaced over the samples, in an order
-/// without a pattern, so that neither a shift nor a reversal of the targets goes unseen. Flips, crops, and every affine
-/// normalisation (of all values, of channels, of features) keep it readable.
+/// near one number, which is no other sample's: in (0, 1), as scaled pixels are, evenly spaced over the samples, in an
+/// order without a pattern, so that neither a shift nor a reversal of the targets goes unseen. On it lies a faint texture,
+/// the same for all samples, by which augmentations are told apart. Flips, crops, and every affine normalisation (of all
+/// values, of channels, of features) keep the number readable.
 ///
 /// For a pipeline of bytes: `(x * 255.)?.to_dtype(DType::U8)?`, up to 100 samples. For token ids: `(x * n as
 /// f64)?.to_dtype(DType::U32)?`, which are `0..n`. Few samples are best: 16 to 64.
@@ -29,19 +30,16 @@ use crate::{Failure, Result, Seed};
 ///
 /// `n` of 0, or dimensions without an element.
 pub fn markers(n: usize, dims: impl Into<candle_core::Shape>) -> Result<(Tensor, Tensor)> {
-    let (dims, size) = shape(n, &dims.into())?;
-    let values: Vec<f32> =
-        codes(n).into_iter().flat_map(|code| std::iter::repeat_n(value(code, n), size)).collect();
+    let x = inputs(n, &dims.into())?;
     let ids: Vec<u32> = (0..n as u32).collect();
-    Ok((Tensor::from_vec(values, dims, &Device::Cpu)?, Tensor::from_vec(ids, n, &Device::Cpu)?))
+    Ok((x, Tensor::from_vec(ids, n, &Device::Cpu)?))
 }
 
 /// Marker samples whose targets are pictures as the inputs are: for pipelines of images and masks, which have to be
 /// flipped and cropped together.
 ///
-/// Returns f32 `[n, dims..]` twice, equal. Sample `i` is its number, as in [`markers`], plus one random texture, the same
-/// for all samples and of mean 0: whatever moves one picture and not the other shows. To be used with
-/// `assert_pipeline!(.., aligned = true)`.
+/// Returns f32 `[n, dims..]` twice, equal: the inputs of [`markers`]. Whatever moves one picture and not the other shows in
+/// the texture. To be used with `assert_pipeline!(.., aligned = true)`.
 ///
 /// ```
 /// use candling::synthetic;
@@ -55,36 +53,37 @@ pub fn markers(n: usize, dims: impl Into<candle_core::Shape>) -> Result<(Tensor,
 ///
 /// `n` of 0, or dimensions of fewer than 16 elements.
 pub fn marker_pictures(n: usize, dims: impl Into<candle_core::Shape>) -> Result<(Tensor, Tensor)> {
-    let (dims, size) = shape(n, &dims.into())?;
-    if size < 16 {
+    let dims: candle_core::Shape = dims.into();
+    if dims.elem_count() < 16 {
         return Err(Failure::bad_argument(
             "dims",
-            format_args!("{:?}", &dims[1..]),
+            format_args!("{:?}", dims.dims()),
             "16 elements or more: a smaller texture may look like its own mirror image",
         ));
     }
-    let units = Seed::new(0).units("texture", size);
-    let mean = units.iter().sum::<f64>() / size as f64;
-    let values: Vec<f32> = codes(n)
-        .into_iter()
-        .flat_map(|code| units.iter().map(move |u| (f64::from(value(code, n)) + u - mean) as f32))
-        .collect();
-    let x = Tensor::from_vec(values, dims, &Device::Cpu)?;
+    let x = inputs(n, &dims)?;
     Ok((x.clone(), x.copy()?))
 }
 
-fn shape(n: usize, dims: &candle_core::Shape) -> Result<(Vec<usize>, usize)> {
+fn inputs(n: usize, dims: &candle_core::Shape) -> Result<Tensor> {
     at_least([("n", n, 1)])?;
-    if dims.elem_count() == 0 {
+    let size = dims.elem_count();
+    if size == 0 {
         let was = format!("{:?}", dims.dims());
         return Err(Failure::bad_argument("dims", was, "at least one element"));
     }
-    Ok((std::iter::once(n).chain(dims.dims().iter().copied()).collect(), dims.elem_count()))
-}
-
-/// The number of a code. Half a step off the grid's lines: truncated to a whole, `n * value` is the code.
-fn value(code: usize, n: usize) -> f32 {
-    ((code as f64 + 0.5) / n as f64) as f32
+    // Half a step of the numbers, so that no part of the texture reaches halfway to another number.
+    let texture: Vec<f64> = match size {
+        1 => vec![0.0],
+        _ => Seed::new(0).units("texture", size).into_iter().map(|u| (u - 0.5) * 0.5).collect(),
+    };
+    let value = |code: usize, texture: f64| ((code as f64 + 0.5 + texture) / n as f64) as f32;
+    let values: Vec<f32> = codes(n)
+        .into_iter()
+        .flat_map(|code| texture.iter().map(move |texture| value(code, *texture)))
+        .collect();
+    let dims: Vec<usize> = std::iter::once(n).chain(dims.dims().iter().copied()).collect();
+    Ok(Tensor::from_vec(values, dims, &Device::Cpu)?)
 }
 
 /// The code of each sample: a fixed permutation (Fisher and Yates) that is far from every affine function.

@@ -53,7 +53,7 @@ fn copies_on_both_sides_are_named_with_the_duplicates() -> Result<()> {
       train       f32 [9, 3]
       validation  f32 [8, 3]
       rows        validation 1 = 7, 3 = 1, 4 = 3, 5 = 0 and 1 more in train
-      repeated    1 row of train equal an earlier row of it
+      repeated    1 row of train equals an earlier row of it
 
       confirmed  split-overlap   validation row 1, train row 7: 5 rows of the same values
       help       split before augmenting, and split by sample, not by view of a sample; see

@@ -24,18 +24,15 @@ fn labels_that_count_from_one_are_told() -> Result<()> {
     let y = labels(&[1, 3, 2, 1, 2, 3])?;
     insta::assert_snapshot!(text(Labels::new().check(&y, 3)), @"
     assertion `labels` failed
-    2 of 6 labels are outside 0..3; class 0 has no label
+    2 of 6 labels are outside 0..3
 
       labels   i64 [6]
       classes  3
       counts   0: 0, 1: 2, 2: 2
 
-      confirmed  label-out-of-range    [1]: the labels are 1..=3, and none is 0: they count from 1
-      confirmed  label-missing-class   none of 4 labels is 0
+      confirmed  label-out-of-range   [1]: the labels are 1..=3, and none is 0: they count from 1
       help       subtract 1 where the labels are read; one output more on the head hides it; see
                  docs/causes.md#label-out-of-range
-      help       check the label mapping, and a split of rows that are sorted by class; see
-                 docs/causes.md#label-missing-class
     ");
     Ok(())
 }

@@ -1,6 +1,7 @@
 mod disjoint;
 mod labels;
 mod normalized;
+mod pipeline;
 mod synthetic;
 
 use candling::Failure;

@@ -3,7 +3,9 @@
 mod disjoint;
 mod labels;
 mod normalized;
+mod pipeline;
 
 pub use disjoint::{Disjoint, DisjointReport};
 pub use labels::{Labels, LabelsReport};
 pub use normalized::{ChannelMoments, Normalized, NormalizedReport, Scheme};
+pub use pipeline::{Pipeline, PipelineReport};
