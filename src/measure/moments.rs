@@ -18,7 +18,12 @@ pub(crate) struct Channel {
     /// other, so they do not count as samples (cluster-robust errors: Liang and Zeger 1986).
     pub(crate) mean_error: f64,
     pub(crate) variance_error: f64,
+    /// How many rows have a root mean square above each of [`LARGE`].
+    pub(crate) large: [usize; LARGE.len()],
 }
+
+/// Sizes of a row that are rare in data of mean square 1.
+pub(crate) const LARGE: [f64; 4] = [2.0, 4.0, 8.0, 16.0];
 
 /// The channels of `x`: the indices of dimension `dim`, which is not the first; without it, one channel of everything.
 ///
@@ -48,6 +53,7 @@ pub(crate) fn channels(x: &Tensor, dim: Option<usize>) -> Result<Vec<Channel>> {
     // Of each row: its mean's and its mean square's distance from the channel's mean.
     let mut spread = vec![[0.0; 3]; count];
     let mut row_sums = vec![[0.0; 2]; count];
+    let mut large = vec![[0; LARGE.len()]; count];
     blocks(x, |block| {
         for row in block.chunks_exact(width) {
             row_sums.fill([0.0; 2]);
@@ -57,8 +63,14 @@ pub(crate) fn channels(x: &Tensor, dim: Option<usize>) -> Result<Vec<Channel>> {
                 row_sums[channel][0] += apart;
                 row_sums[channel][1] += apart * apart;
             }
-            for ([apart, square], spread) in row_sums.iter().zip(&mut spread) {
+            for (channel, ([apart, square], spread)) in row_sums.iter().zip(&mut spread).enumerate()
+            {
                 let (apart, square) = (apart / part, square / part);
+                let mean = means[channel];
+                let about_zero = square + 2.0 * mean * apart + mean * mean;
+                for (count, size) in large[channel].iter_mut().zip(LARGE) {
+                    *count += usize::from(about_zero > size * size);
+                }
                 spread[0] += apart * apart;
                 spread[1] += square;
                 spread[2] += square * square;
@@ -82,6 +94,7 @@ pub(crate) fn channels(x: &Tensor, dim: Option<usize>) -> Result<Vec<Channel>> {
                 variance,
                 mean_error: error(apart),
                 variance_error: error(fourths - n * variance * variance),
+                large: large[channel],
             }
         })
         .collect())

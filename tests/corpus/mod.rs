@@ -50,8 +50,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
-        inputs::ENTRIES,
-        pipeline::ENTRIES,
         starts::ENTRIES,
         contracts::ENTRIES,
         steps::ENTRIES,
@@ -59,5 +57,10 @@ pub(crate) fn entries() -> Vec<Entry> {
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
-    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
+    groups
+        .chain(gradients::entries())
+        .chain(dependence::entries())
+        .chain(inputs::entries())
+        .chain(pipeline::entries())
+        .collect()
 }

@@ -330,7 +330,8 @@ fn a_target_among_the_features_is_told() -> candling::Result<()> {
       samples  20
       epoch 0  4 batches of 6, 6, 6, 2 rows
 
-      confirmed  label-leaked   feature 4: a line of the target's number, in every row, which no marker's input is
+      confirmed  label-leaked   feature 4: it rises or falls with the target's number in every row, which no
+                                marker's own number does
       help       leave the target's column, and all that is made from it, out of the input; see
                  docs/causes.md#label-leaked
     ");
@@ -353,7 +354,7 @@ fn workers_with_one_seed_are_told() -> candling::Result<()> {
     };
     insta::assert_snapshot!(text(Pipeline::new().check(noisy, N)), @"
     assertion `pipeline` failed
-    two batches of different samples were augmented with the same random draws
+    batches of different samples were augmented with the same random draws
 
       samples  20
       epoch 0  4 batches of 6, 6, 6, 2 rows

@@ -6,7 +6,7 @@ use super::scheme::{Judge, Scheme};
 use crate::{
     Cause, Finding, Result,
     measure::{
-        moments::{Channel, farthest, grid},
+        moments::{Channel, LARGE, farthest, grid},
         values::multi_index,
     },
     verdict::{count, listed, number},
@@ -115,6 +115,7 @@ pub(super) fn sentinel(x: &Tensor, judge: &Judge<'_>) -> Result<Option<Finding>>
         variance: apart.variance,
         mean_error: 0.0,
         variance_error: 0.0,
+        large: [0; LARGE.len()],
     };
     let evidence = format!(
         "{} exactly {}; without {}, mean {} and standard deviation {}",

@@ -32,7 +32,7 @@ pub use scheme::Scheme;
 /// - [`Scheme::Standard`], the default: a mean within [`tolerance`](Normalized::tolerance) of 0 (0.25) and a standard
 ///   deviation of 1 within a factor of 1 + tolerance, both widened by what sampling explains: Student's t for a chance of
 ///   1e-6 over all channels, times the standard error that the spread between rows shows. Pixels of one image are no
-///   samples of their own. Below 1024 rows the deviation may be smaller (0.2 with 64 rows): a long tail is not in every
+///   samples of their own. No more rows may be large than data of mean square 1 has, whatever its tails. Below 1024 rows the deviation may be smaller (0.2 with 64 rows): a long tail is not in every
 ///   batch.
 /// - `scheme = 0.0..=1.0`, or another range: every value inside, to rounding, and more than 5 % of the range used.
 ///

@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use candle_core::DType;
 
 use crate::{
-    measure::{moments::Channel, student},
+    measure::{
+        moments::{Channel, LARGE},
+        student,
+    },
     verdict::number,
 };
 
@@ -93,11 +96,31 @@ impl Judge<'_> {
         let of_mean = format!("mean {}", number(channel.mean));
         let of_deviation = format!("standard deviation {}", number(deviation));
         match (mean, spread) {
-            (false, false) => None,
+            (false, false) => self.large_rows(channel),
             (true, false) => Some(format!("{of_mean}, not 0")),
             (false, true) => Some(format!("{of_deviation}, not 1")),
             (true, true) => Some(format!("{of_mean} and {of_deviation}, not 0 and 1")),
         }
+    }
+
+    /// More large rows than data of mean square 1 can have, whatever its distribution: of a size above s are at most 1 in s²
+    /// (Markov), and k of n of them come with a chance of at most (n over k) / s^2k. For batches whose rows differ so much that
+    /// the errors above allow anything.
+    fn large_rows(&self, channel: &Channel) -> Option<String> {
+        let n = self.rows;
+        let tries = (self.channels * LARGE.len()) as f64;
+        LARGE.iter().zip(channel.large).find_map(|(size, k)| {
+            let share = ((1.0 + self.slack) / size).powi(2);
+            let ln_ways: f64 = (0..k).map(|i| ((n - i) as f64 / (i + 1) as f64).ln()).sum();
+            let rare = ln_ways + k as f64 * share.ln() < (CHANCE / tries).ln();
+            (!self.fitted && rare && k > 0).then(|| {
+                let (rare, size) = (number(1.0 / share), number(*size));
+                let deviation = number(channel.variance.sqrt());
+                format!(
+                    "{k} of {n} rows have a root mean square above {size}, of data of mean square 1 at most one in {rare} has; standard deviation {deviation}"
+                )
+            })
+        })
     }
 
     /// What is allowed to the channel, for people.

@@ -1,6 +1,8 @@
 //! What the faint texture of marker samples tells: augmentations that move the input and not the target, and those that
 //! are drawn twice; and features that are the target itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
     epoch::{Epoch, Sample},
     ids::Ids,
@@ -112,32 +114,41 @@ pub(super) fn repeated(epochs: &[Epoch], ids: &Ids) -> Option<Told> {
     }
     let (by_chance, total): (f64, f64) = (equal / pairs, batches.len() as f64);
     let holds = |epoch: usize, batch: usize| epochs[epoch].batches(&ids[epoch])[batch];
+    // Pairs of batches of which no two share one: their chances multiply.
+    let (mut chance, mut used, mut first) = (1.0, vec![false; batches.len()], None);
     for (i, (epoch, batch, kinds)) in batches.iter().enumerate() {
-        for (other_epoch, other, others) in &batches[..i] {
+        let alike = (0..i).filter(|j| !used[*j]).find(|j| {
+            let (other_epoch, other, others) = &batches[*j];
             let shared = kinds.len().min(others.len());
-            let chance = by_chance.powi(shared as i32) * total * total / 2.0;
             // An augmentation that belongs to the sample comes with it: other samples, or nothing is told.
-            let same_samples =
-                holds(*epoch, *batch)[..shared] == holds(*other_epoch, *other)[..shared];
-            if chance < 1e-6 && !same_samples && kinds[..shared] == others[..shared] {
-                let differ =
-                    kinds[..shared].iter().collect::<std::collections::BTreeSet<_>>().len();
-                let evidence = format!(
-                    "the {shared} rows of epoch {other_epoch}, batch {other} and of epoch {epoch}, batch {batch} were changed alike, row by row, in {} different ways",
-                    differ
-                );
-                return Some((
-                    "two batches of different samples were augmented with the same random draws"
-                        .to_owned(),
-                    Finding::confirmed(Cause::AugmentationRepeated, evidence),
-                ));
-            }
-        }
+            let samples =
+                &holds(*epoch, *batch)[..shared] != &holds(*other_epoch, *other)[..shared];
+            samples && kinds[..shared] == others[..shared]
+        });
+        let Some(j) = alike else { continue };
+        (used[i], used[j]) = (true, true);
+        let shared = kinds.len().min(batches[j].2.len());
+        // As many pairs of batches could have been alike.
+        chance *= by_chance.powi(shared as i32) * total * total / 2.0;
+        first.get_or_insert((j, i, shared));
     }
-    None
+    let (j, i, shared) = first.filter(|_| chance < 1e-6)?;
+    let ways: BTreeSet<&usize> = batches[i].2[..shared].iter().collect();
+    let evidence = format!(
+        "the {shared} rows of epoch {}, batch {} and of epoch {}, batch {} were changed alike, row by row, in {} different ways",
+        batches[j].0,
+        batches[j].1,
+        batches[i].0,
+        batches[i].1,
+        ways.len(),
+    );
+    Some((
+        "batches of different samples were augmented with the same random draws".to_owned(),
+        Finding::confirmed(Cause::AugmentationRepeated, evidence),
+    ))
 }
 
-/// Features of the input that are the number of the target, or that point at one target each.
+/// Features of the input that are a function of the target, or that point at one target each.
 pub(super) fn leaked(epochs: &[Epoch], targets: &Ids, samples: usize) -> Vec<usize> {
     let rows: Vec<(&[f64], usize)> = (epochs.iter().zip(targets))
         .flat_map(|(epoch, ids)| epoch.samples.iter().zip(ids))
@@ -147,18 +158,16 @@ pub(super) fn leaked(epochs: &[Epoch], targets: &Ids, samples: usize) -> Vec<usi
     if width < 2 || rows.iter().any(|(input, _)| input.len() != width) {
         return Vec::new();
     }
+    // One value for each sample; augmented features have several, and are no function of the target.
+    let mut by_id: BTreeMap<usize, &[f64]> = BTreeMap::new();
+    rows.iter().for_each(|(input, id)| {
+        by_id.entry(*id).or_insert(input);
+    });
     let is_number = |feature: usize| {
-        let n = rows.len() as f64;
-        let sums = rows.iter().fold((0.0, 0.0), |(v, i), (x, id)| (v + x[feature], i + *id as f64));
-        let (mean, middle) = (sums.0 / n, sums.1 / n);
-        let (mut product, mut squares) = (0.0, (0.0, 0.0));
-        for (input, id) in &rows {
-            let (value, id) = (input[feature] - mean, *id as f64 - middle);
-            product += value * id;
-            squares = (squares.0 + value * value, squares.1 + id * id);
-        }
-        // Not the markers' own numbers, which are far from every line of the targets'.
-        product.abs() > 0.99999 * (squares.0 * squares.1).sqrt() && squares.0 > 0.0
+        let one =
+            rows.iter().all(|(x, id)| by_id.get(id).is_some_and(|o| o[feature] == x[feature]));
+        let values: Vec<f64> = by_id.values().map(|input| input[feature]).collect();
+        one && is_monotone(&values, width)
     };
     let numbers: Vec<usize> = (0..width).filter(|feature| is_number(*feature)).collect();
     // Inputs that are the numbers themselves, made without `synthetic::markers`: no feature is another's.
@@ -183,6 +192,22 @@ pub(super) fn leaked(epochs: &[Epoch], targets: &Ids, samples: usize) -> Vec<usi
     if pointing.len() + 1 >= samples { pointing } else { Vec::new() }
 }
 
+/// Whether values rise, or fall, all the way, where a random order would do so with a chance below 1e-6 for all of `tries`:
+/// 2 in as many orders as the values have, equal ones not told apart.
+///
+/// The markers' own numbers are in an order without a pattern, so only the target makes a feature of this kind.
+fn is_monotone(values: &[f64], tries: usize) -> bool {
+    let rises = values.windows(2).all(|pair| pair[0] <= pair[1]);
+    let falls = values.windows(2).all(|pair| pair[0] >= pair[1]);
+    if !rises && !falls {
+        return false;
+    }
+    let ln_factorial = |n: usize| (2..=n).map(|i| (i as f64).ln()).sum::<f64>();
+    let equal = values.chunk_by(|a, b| a == b).map(|run| ln_factorial(run.len())).sum::<f64>();
+    let ln_orders = ln_factorial(values.len()) - equal;
+    2f64.ln() - ln_orders + (tries as f64).ln() < 1e-6f64.ln()
+}
+
 pub(super) fn leak(features: &[usize]) -> Told {
     let names: Vec<String> = features.iter().map(usize::to_string).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -191,7 +216,7 @@ pub(super) fn leak(features: &[usize]) -> Told {
         more => format!("{} of the input are the target", count(more.len(), "feature")),
     };
     let evidence = match features {
-        [_] => "a line of the target's number, in every row, which no marker's input is".to_owned(),
+        [_] => "it rises or falls with the target's number in every row, which no marker's own number does".to_owned(),
         _ => format!("features {} tell the target by themselves", listed(&names)),
     };
     (headline, Finding::confirmed(Cause::LabelLeaked, evidence).at(format!("feature {}", names[0])))
