@@ -28,7 +28,7 @@ pub fn moving_bars(seed: Seed, n: usize, size: usize) -> Result<(Tensor, Tensor)
     let mut rng = seed.rng("bars");
     let mut pixels = vec![0f32; n * size * size];
     for (i, image) in pixels.chunks_exact_mut(size * size).enumerate() {
-        let at = (u64::from(rng.next_u32()) * size as u64 >> 32) as usize;
+        let at = ((u64::from(rng.next_u32()) * size as u64) >> 32) as usize;
         for along in 0..size {
             let pixel = if i % 2 == 0 { at * size + along } else { along * size + at };
             image[pixel] = 1.0;

@@ -91,7 +91,7 @@ pub(crate) fn codes(n: usize) -> Vec<usize> {
     let mut codes: Vec<usize> = (0..n).collect();
     let mut rng = Seed::new(0).rng("markers");
     for i in (1..n).rev() {
-        let j = (u128::from(rng.next_u64()) * (i as u128 + 1) >> 64) as usize;
+        let j = ((u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64) as usize;
         codes.swap(i, j);
     }
     codes

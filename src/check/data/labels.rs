@@ -214,7 +214,7 @@ impl Counted {
         let place = format!("{:?}", multi_index(*position, y.dims()));
         let known: Vec<String> = self.outside.keys().map(i64::to_string).collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let mut finding = if self.from_one() {
+        let mut finding = if self.counts_from_one() {
             Finding::confirmed(
                 Cause::LabelOutOfRange,
                 format!("the labels are 1..={classes}, and none is 0: they count from 1"),
@@ -242,7 +242,7 @@ impl Counted {
     }
 
     /// All of `1..=classes` and nothing else.
-    fn from_one(&self) -> bool {
+    fn counts_from_one(&self) -> bool {
         let classes = self.counts.len() as i64;
         self.outside.keys().eq([classes].iter())
             && self.counts[0] == 0
@@ -251,7 +251,7 @@ impl Counted {
 
     fn missing(&self) -> Option<(String, Finding)> {
         // One bug, told once.
-        if self.from_one() {
+        if self.counts_from_one() {
             return None;
         }
         let missing: Vec<String> = (0..self.counts.len())

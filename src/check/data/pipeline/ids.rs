@@ -90,10 +90,10 @@ pub(super) fn of_pictures(epochs: &[Epoch], samples: usize) -> Result<Ids> {
     })
 }
 
-fn each<'e>(
-    epochs: &'e [Epoch],
+fn each(
+    epochs: &[Epoch],
     read: impl Fn(&Sample) -> Option<usize>,
-) -> std::result::Result<Ids, (String, &'e Sample)> {
+) -> std::result::Result<Ids, (String, &Sample)> {
     (epochs.iter().enumerate())
         .map(|(epoch, delivered)| {
             (delivered.samples.iter())

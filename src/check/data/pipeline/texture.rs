@@ -121,8 +121,7 @@ pub(super) fn repeated(epochs: &[Epoch], ids: &Ids) -> Option<Told> {
             let (other_epoch, other, others) = &batches[*j];
             let shared = kinds.len().min(others.len());
             // An augmentation that belongs to the sample comes with it: other samples, or nothing is told.
-            let samples =
-                &holds(*epoch, *batch)[..shared] != &holds(*other_epoch, *other)[..shared];
+            let samples = holds(*epoch, *batch)[..shared] != holds(*other_epoch, *other)[..shared];
             samples && kinds[..shared] == others[..shared]
         });
         let Some(j) = alike else { continue };
