@@ -127,6 +127,7 @@ fn tables_tokens_numbers_and_one_hot_targets_pass() -> candling::Result<()> {
     assert_pipeline!(|epoch| loader(&wide, &y, epoch, same), N);
     let one_hot = Tensor::eye(N, DType::F32, CPU)?;
     assert_pipeline!(|epoch| loader(&x, &one_hot, epoch, same), N);
+    assert_pipeline!(|epoch| loader(&one_hot, &y, epoch, same), N);
     let floats = y.to_dtype(DType::F32)?.unsqueeze(1)?;
     assert_pipeline!(|epoch| loader(&x, &floats, epoch, same), N);
     let one_value = synthetic::markers(N, ())?.0;

@@ -48,22 +48,22 @@ pub(super) fn of_closure(
     epochs.iter().map(|epoch| epoch.samples.iter().map(|s| read(s, reader)).collect()).collect()
 }
 
-/// The numbers that the targets say: the one value of a row, or the place of its only one.
+/// The number that a row says: its one value, or the place of its only one.
+fn said(row: &[f64], samples: usize) -> Option<usize> {
+    let first = *row.first()?;
+    if row.iter().all(|value| *value == first) {
+        let whole = first.fract() == 0.0 && (0.0..samples as f64).contains(&first);
+        return whole.then_some(first as usize);
+    }
+    let ones = row.iter().filter(|value| **value == 1.0).count();
+    let zeros = row.iter().filter(|value| **value == 0.0).count();
+    let one_hot = row.len() == samples && ones == 1 && zeros == samples - 1;
+    if one_hot { row.iter().position(|value| *value == 1.0) } else { None }
+}
+
+/// The numbers that the targets say.
 pub(super) fn of_targets(epochs: &[Epoch], samples: usize) -> Result<Ids> {
-    let whole = |value: f64| {
-        (value >= 0.0 && value.fract() == 0.0 && value < samples as f64).then_some(value as usize)
-    };
-    let read = |target: &[f64]| -> Option<usize> {
-        let first = *target.first()?;
-        if target.iter().all(|value| *value == first) {
-            return whole(first);
-        }
-        let ones = target.iter().filter(|value| **value == 1.0).count();
-        let zeros = target.iter().filter(|value| **value == 0.0).count();
-        let one_hot = target.len() == samples && ones == 1 && zeros == samples - 1;
-        if one_hot { target.iter().position(|value| *value == 1.0) } else { None }
-    };
-    each(epochs, |sample| read(&sample.target)).map_err(|(place, sample)| {
+    each(epochs, |sample| said(&sample.target, samples)).map_err(|(place, sample)| {
         let shown: Vec<String> = sample.target.iter().take(4).map(|v| number(*v)).collect();
         let more = if sample.target.len() > 4 { ", .." } else { "" };
         Failure::not_run("the number of a sample cannot be read from its target")
@@ -123,15 +123,9 @@ pub(super) fn of_inputs(
     let rows: Vec<Vec<f64>> = (epochs.iter().flat_map(|epoch| &epoch.samples))
         .map(|sample| kept(&sample.input, without))
         .collect();
-    let said: Vec<f64> = targets.iter().flatten().map(|id| codes[*id] as f64).collect();
-    // Inputs that are the numbers themselves, made without `synthetic::markers`.
-    let plain: Option<Vec<usize>> = (rows.iter())
-        .map(|row| {
-            let first = row[0];
-            let whole = first.fract() == 0.0 && (0.0..samples as f64).contains(&first);
-            (whole && row.iter().all(|value| *value == first)).then_some(first as usize)
-        })
-        .collect();
+    let expected: Vec<f64> = targets.iter().flatten().map(|id| codes[*id] as f64).collect();
+    // Inputs that are the numbers themselves, or one-hot rows of them, made without `synthetic::markers`.
+    let plain: Option<Vec<usize>> = rows.iter().map(|row| said(row, samples)).collect();
     let is_plain = |ids: &Vec<usize>| {
         let right = ids.iter().zip(targets.iter().flatten()).filter(|(a, b)| a == b).count();
         mostly(right, ids.len())
@@ -141,7 +135,7 @@ pub(super) fn of_inputs(
     }
     for statistic in [mean as fn(&[f64]) -> f64, median] {
         let values: Vec<f64> = rows.iter().map(|row| statistic(row)).collect();
-        let Some((scale, offset)) = scale_of(&values, &said, samples) else { continue };
+        let Some((scale, offset)) = scale_of(&values, &expected, samples) else { continue };
         let read = |value: f64| by_code[((value - offset) / scale).round() as usize];
         let ids = values.iter().map(|value| read(*value)).collect();
         return Ok((cut(epochs, ids), Some(Fit { scale, offset })));

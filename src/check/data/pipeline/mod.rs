@@ -51,7 +51,7 @@ use judged::Told;
 ///
 /// The target of sample `i` is `i`, or a one-hot row with its one at `i`. The input is read by its mean, or its median,
 /// through whatever affine function the pipeline scales it with; flips, crops, erased patches and some noise do no harm. An
-/// input whose values are all `i` is read, too. Where the pipeline does more to them, say how to read a row:
+/// input whose values are all `i`, or a one-hot row, is read, too. Where the pipeline does more to them, say how to read a row:
 /// [`read_input`](Pipeline::read_input), [`read_target`](Pipeline::read_target).
 ///
 /// # Failures

@@ -187,8 +187,8 @@ pub(super) fn leaked(epochs: &[Epoch], targets: &Ids, samples: usize) -> Vec<usi
         two && least < greatest && up.len() == 1
     };
     let pointing: Vec<usize> = (0..width).filter(|feature| points(*feature)).collect();
-    // A column for each sample: a one-hot target.
-    if pointing.len() + 1 >= samples { pointing } else { Vec::new() }
+    // A column for each sample, beside others: a one-hot target.
+    if pointing.len() + 1 >= samples && pointing.len() < width { pointing } else { Vec::new() }
 }
 
 /// Whether values rise, or fall, all the way, where a random order would do so with a chance below 1e-6 for all of `tries`:
