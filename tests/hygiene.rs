@@ -26,6 +26,37 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertions_on_data_expand() -> ::candling::Result<()> {
+        let (x, y) = ::candling::synthetic::markers(16, 2)?;
+        let z = ::candling::Seed::new(1).normal("z", (16, 2), DType::F32, &Device::Cpu)?;
+        let n = 16;
+        let allowed = ::candling::Cause::InputConstant;
+        ::candling::assert_labels!(y, n, balance = 1.0);
+        ::candling::assert_labels!(&y, 16, ignore = -100, "context {}", n);
+        ::candling::assert_normalized!(z);
+        ::candling::assert_normalized!(x, scheme = 0.0..=1.0, allow = allowed, "context {n}");
+        ::candling::assert_disjoint!(x.narrow(0, 0, 8)?, &x.narrow(0, 8, 8)?);
+        ::candling::assert_disjoint!(x, z, "context",);
+        let batches = |_| {
+            ::std::result::Result::Ok(::std::vec![(
+                ::std::clone::Clone::clone(&x),
+                ::std::clone::Clone::clone(&y),
+            )])
+        };
+        let report = ::candling::assert_pipeline!(batches, n, shuffled = false);
+        ::std::assert_eq!(report.left_out, 0);
+        ::candling::assert_pipeline!(
+            |epoch| batches(epoch),
+            16,
+            shuffled = false,
+            evaluation = batches,
+            "context {}",
+            n
+        );
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertions_that_train_expand() -> ::candling::Result<()> {
         use ::candling::candle_core::Module;
 

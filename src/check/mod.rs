@@ -19,6 +19,10 @@ mod tensors;
 mod training;
 
 pub use crate::diagnose::Trajectory;
+pub use data::{
+    ChannelMoments, Disjoint, DisjointReport, Labels, LabelsReport, Normalized, NormalizedReport,
+    Pipeline, PipelineReport, Scheme,
+};
 pub use dependence::pairs::{
     Causal, CausalReport, Dependence, DependenceReport, UsesInput, UsesInputReport,
 };

@@ -52,6 +52,11 @@ pub(crate) fn to_f64_vec(tensor: &Tensor) -> Result<Vec<f64>> {
     }
 }
 
+/// Every value of an integer tensor in row-major order, exact.
+pub(crate) fn to_i64_vec(tensor: &Tensor) -> Result<Vec<i64>> {
+    on_cpu(tensor)?.flatten_all()?.to_dtype(DType::I64)?.to_vec1()
+}
+
 /// The coordinates of the element at `position` in row-major order.
 pub(crate) fn multi_index(mut position: usize, dims: &[usize]) -> Vec<usize> {
     let mut index = vec![0; dims.len()];

@@ -58,6 +58,12 @@ catalogue! {
         "look for an early break, a `take`, or a dropped last batch"
     OrderNotShuffled "order-not-shuffled" "Epochs come in one and the same order."
         "draw a new permutation for every epoch"
+    LabelLeaked "label-leaked" "The target is among the input's features."
+        "leave the target's column, and all that is made from it, out of the input"
+    PreprocessingDiffers "preprocessing-differs" "Training and evaluation prepare one sample differently."
+        "use one function for both, with the figures of the training set, and augment in training only"
+    AugmentationRepeated "augmentation-repeated" "Samples are augmented with the same random draws."
+        "give each worker, and each epoch, a generator of its own: `seed.split(..)`"
 
     WeightsConstant "weights-constant" "All entries of a weight are equal, so its units can never differ."
         "`vb.get` without a hint is zeros; use `get_with_hints` with a random init"

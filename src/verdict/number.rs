@@ -59,7 +59,7 @@ pub(crate) fn count(n: usize, singular: &str) -> String {
     match (n, singular) {
         (1, _) => format!("1 {singular}"),
         (_, "index") => format!("{n} indices"),
-        (_, "class") => format!("{n} classes"),
+        (_, "class" | "batch") => format!("{n} {singular}es"),
         (_, noun) => match noun.strip_suffix('y') {
             Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{n} {stem}ies"),
             _ => format!("{n} {noun}s"),
@@ -122,6 +122,7 @@ mod tests {
         assert_eq!(count(1, "row"), "1 row");
         assert_eq!(count(0, "row"), "0 rows");
         assert_eq!(count(2, "class"), "2 classes");
+        assert_eq!(count(3, "batch"), "3 batches");
         assert_eq!(count(3, "entry"), "3 entries");
     }
 }

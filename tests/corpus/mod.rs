@@ -50,8 +50,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
-        inputs::ENTRIES,
-        pipeline::ENTRIES,
         starts::ENTRIES,
         contracts::ENTRIES,
     ];
@@ -59,6 +57,8 @@ pub(crate) fn entries() -> Vec<Entry> {
     groups
         .chain(gradients::entries())
         .chain(dependence::entries())
+        .chain(inputs::entries())
+        .chain(pipeline::entries())
         .chain(steps::entries())
         .chain(learning::entries())
         .chain(two_modes::entries())

@@ -19,7 +19,7 @@ pub use in_range::{InRange, InRangeReport};
 pub use shape::{Shape, ShapePattern, ShapeReport};
 
 /// `f32 [2, 3]`.
-pub(super) fn kind_of(tensor: &Tensor) -> String {
+pub(crate) fn kind_of(tensor: &Tensor) -> String {
     format!("{} {:?}", tensor.dtype().as_str(), tensor.dims())
 }
 

@@ -1,9 +1,8 @@
-//! Small data sets from a seed, each learnable to a known best loss.
-
 use candle_core::{DType, Device, Tensor};
 use rand::RngCore;
 
-use crate::{Failure, Result, Seed};
+use super::at_least;
+use crate::{Result, Seed};
 
 /// Intertwined spirals: `classes` arms of `per_class` points in the plane.
 ///
@@ -23,11 +22,7 @@ use crate::{Failure, Result, Seed};
 ///
 /// `classes` or `per_class` of 0.
 pub fn spirals(seed: Seed, classes: usize, per_class: usize) -> Result<(Tensor, Tensor)> {
-    for (argument, value) in [("classes", classes), ("per_class", per_class)] {
-        if value == 0 {
-            return Err(Failure::bad_argument(argument, value, "1 or more"));
-        }
-    }
+    at_least([("classes", classes, 1), ("per_class", per_class, 1)])?;
     let mut rng = seed.rng("spirals");
     let mut points = Vec::with_capacity(2 * classes * per_class);
     let mut labels = Vec::with_capacity(classes * per_class);
