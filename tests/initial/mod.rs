@@ -1,1 +1,4 @@
 //! Assertions before training.
+
+mod initialized;
+mod published;
