@@ -32,7 +32,9 @@ pub use gradients::{
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
-pub use initial::{InitialWeight, Initialized, InitializedReport, WeightVerdict};
+pub use initial::{
+    InitialLoss, InitialLossReport, InitialWeight, Initialized, InitializedReport, WeightVerdict,
+};
 pub use properties::{
     Deterministic, DeterministicReport, Direction, Equivalent, EquivalentReport, Equivariant,
     EquivariantReport, Invariant, InvariantReport, LayoutInvariant, LayoutInvariantReport,

@@ -20,5 +20,6 @@ pub(crate) mod slope;
 pub(crate) mod stack;
 pub(crate) mod training;
 pub(crate) mod travel;
+pub(crate) mod undecided;
 pub(crate) mod values;
 pub(crate) mod views;
