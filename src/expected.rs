@@ -549,7 +549,16 @@ mod tests {
             text(between(2.0, 1.0)),
             text(bce().times(0.0)),
         ];
-        insta::assert_snapshot!(texts.join("\n"), @"");
+        insta::assert_snapshot!(texts.join("\n"), @"
+        `expected` is a cross-entropy over 1; allowed: 2 classes or more
+        `expected` is of f32 targets; allowed: class ids of an integer dtype
+        `expected` is of targets of dims [0, 2], empty; allowed: at least one target
+        `expected` is of targets with NaN or infinite values; allowed: finite targets
+        `expected` is a Huber loss of delta 0; allowed: a finite number above 0
+        `expected` is the value NaN; allowed: a finite number
+        `expected` is between 2 and 1; allowed: two finite numbers, the lower first
+        `expected` is a loss times 0 plus 0; allowed: a factor above 0 and a finite term
+        ");
         Ok(())
     }
 }

@@ -1,4 +1,5 @@
 //! Assertions before training.
 
 mod initialized;
+mod loss;
 mod published;

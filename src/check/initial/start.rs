@@ -47,6 +47,7 @@ impl Seen {
     pub(super) fn is_cure_of(&self, other: &Seen) -> bool {
         let excess = |seen: &Seen| seen.loss - seen.band.center;
         match self.side {
+            Side::Within | Side::Above if !other.loss.is_finite() => true,
             Side::Within => excess(self) <= 0.5 * excess(other),
             Side::Above => excess(self) <= 0.1 * excess(other),
             Side::Low | Side::Far | Side::NotFinite => false,

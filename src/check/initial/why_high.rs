@@ -31,11 +31,10 @@ pub(super) fn findings(start: &Start<'_, '_>, seen: &Seen) -> Result<Shown> {
         shown.findings.push(summed);
         return Ok(shown);
     }
-    for experiment in [input_rescaled, weights_rescaled, bias_at_zero, tied_table] {
-        experiment(start, seen, &mut shown)?;
-        if !shown.findings.is_empty() {
-            return Ok(shown);
-        }
+    let experiments: [Experiment; 4] = [input_rescaled, weights_rescaled, bias_at_zero, tied_table];
+    run(&experiments, start, seen, &mut shown)?;
+    if !shown.findings.is_empty() {
+        return Ok(shown);
     }
     if seen.side == Side::Far {
         shown.findings.push(Finding::confirmed(Cause::InitialLossHigh, beside_theory(seen)));
@@ -43,14 +42,41 @@ pub(super) fn findings(start: &Start<'_, '_>, seen: &Seen) -> Result<Shown> {
     Ok(shown)
 }
 
+/// What the scales of input and weights explain: all that is asked of a loss that is not finite.
+pub(super) fn of_scales(start: &Start<'_, '_>, seen: &Seen) -> Result<Shown> {
+    let mut shown = Shown::default();
+    run(&[input_rescaled, weights_rescaled], start, seen, &mut shown)?;
+    Ok(shown)
+}
+
+type Experiment = fn(&Start<'_, '_>, &Seen, &mut Shown) -> Result<()>;
+
+/// One after another, up to the first that explains the loss.
+fn run(
+    experiments: &[Experiment],
+    start: &Start<'_, '_>,
+    seen: &Seen,
+    shown: &mut Shown,
+) -> Result<()> {
+    for experiment in experiments {
+        experiment(start, seen, shown)?;
+        if !shown.findings.is_empty() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// `the loss is 61.3, 26.6 times the 2.3 of an undecided model`.
 pub(super) fn beside_theory(seen: &Seen) -> String {
     let (loss, center) = (seen.loss, seen.band.center);
-    let times = match center > 0.0 && loss > 0.0 {
-        true => format!("{} times ", number(loss / center)),
-        false => String::new(),
-    };
-    format!("the loss is {}, {times}the {} expected", number(loss), number(center))
+    match center > 0.0 && loss > 0.0 {
+        true => {
+            let times = number(loss / center);
+            format!("the loss is {}, {times} times the {} expected", number(loss), number(center))
+        }
+        false => format!("the loss is {}, where {} is expected", number(loss), number(center)),
+    }
 }
 
 /// A sum of what should be a mean, told by its value.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::{
     role::Role,
-    start::{Seen, Side, Start},
+    start::{Seen, Start},
     why_high::{beside_theory, term_of},
 };
 use crate::{
@@ -20,6 +20,40 @@ use crate::{
     verdict::number,
 };
 
+/// Below this share of what is expected a loss inside its band is looked at again: fresh models of candle's layers start
+/// at 0.96 of it or above.
+const SUSPICIOUS: f64 = 0.8;
+/// A loss that is this many times as large, and not below its band, is another.
+const LIKE: f64 = 1.25;
+/// How often the weights are drawn then, ..
+const DRAWS: u64 = 24;
+/// .. and how many standard deviations below their mean no luck reaches. The lower tail of a loss is lighter than a normal
+/// one: it ends at zero.
+const SIGMAS: f64 = 5.0;
+
+/// Whether a loss inside its band is too low all the same: it is a mean divided again, by its value, or weights of the
+/// same sizes that are drawn anew do not come near it. The band alone allows for rows that are all alike.
+pub(super) fn is_low_after_all(start: &Start<'_, '_>, seen: &Seen) -> Result<bool> {
+    let band = &seen.band;
+    let is_theory = band.far > band.high && band.center > 0.0;
+    if !is_theory || seen.loss >= SUSPICIOUS * band.center {
+        return Ok(false);
+    }
+    if divided(start, seen.loss)?.is_some() {
+        return Ok(true);
+    }
+    let mut losses = Vec::new();
+    for draw in 0..DRAWS {
+        let Some(anew) = drawn_anew(start, Seed::new(draw))? else { return Ok(false) };
+        losses.push(anew.loss);
+    }
+    start.before.restore()?;
+    let n = losses.len() as f64;
+    let mean = losses.iter().sum::<f64>() / n;
+    let variance = losses.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    Ok(seen.loss < mean - SIGMAS * variance.sqrt() && losses.iter().all(|loss| loss.is_finite()))
+}
+
 pub(super) fn findings(start: &Start<'_, '_>, seen: &Seen) -> Result<Vec<Finding>> {
     if let Some(divided) = divided(start, seen.loss)? {
         return Ok(vec![divided]);
@@ -28,8 +62,9 @@ pub(super) fn findings(start: &Start<'_, '_>, seen: &Seen) -> Result<Vec<Finding
         return Ok(vec![misused]);
     }
     let low = |evidence: String| Finding::confirmed(Cause::InitialLossLow, evidence);
-    let anew = drawn_anew(start)?;
-    if let Some(anew) = anew.as_ref().filter(|anew| anew.side != Side::Low) {
+    let anew = drawn_anew(start, Seed::new(0))?;
+    if let Some(anew) = anew.as_ref().filter(|anew| anew.loss > LIKE * seen.loss.max(anew.band.low))
+    {
         let evidence = format!(
             "{}; with weights drawn anew, of the same size, it is {}: these know the targets",
             beside_theory(seen),
@@ -46,7 +81,7 @@ pub(super) fn findings(start: &Start<'_, '_>, seen: &Seen) -> Result<Vec<Finding
         None => beside_theory(seen),
     };
     let others = targets_of_others(start)?;
-    Ok(vec![match others.filter(|others| others.side != Side::Low) {
+    Ok(vec![match others.filter(|others| others.loss > LIKE * seen.loss.max(others.band.low)) {
         Some(others) => {
             let evidence = format!(
                 "{evidence}; with the targets of other rows, {}: each row's input carries its target",
@@ -101,6 +136,12 @@ fn divided(start: &Start<'_, '_>, loss: f64) -> Result<Option<Finding>> {
     let classes = output.dims().last().copied().unwrap_or(1);
     let batch = start.batch.rows().unwrap_or(1);
     let all = output.elem_count();
+    let is_told = |loss: f64| -> Result<bool> {
+        Ok(matching(&output, target, loss)?.iter().any(|f| !f.summed && !f.negated))
+    };
+    if is_told(loss)? {
+        return Ok(None);
+    }
     for times in [batch, rows, target.elem_count(), classes, all, batch * rows] {
         let formulas = matching(&output, target, loss * times as f64)?;
         let mean = formulas.iter().find(|formula| !formula.summed && !formula.negated);
@@ -118,7 +159,7 @@ fn divided(start: &Start<'_, '_>, loss: f64) -> Result<Option<Finding>> {
 }
 
 /// Every weight drawn from a normal distribution of its own size; `None` where there is none to draw.
-fn drawn_anew(start: &Start<'_, '_>) -> Result<Option<Seen>> {
+fn drawn_anew(start: &Start<'_, '_>, seed: Seed) -> Result<Option<Seen>> {
     let variables = start.learner.variables();
     let all: HashMap<&str, &Var> =
         variables.iter().map(|(name, var)| (name.as_str(), var)).collect();
@@ -130,7 +171,7 @@ fn drawn_anew(start: &Start<'_, '_>) -> Result<Option<Seen>> {
     let draw = |(name, var): &(String, Var)| -> Result<()> {
         let values = to_f64_vec(var.as_tensor())?;
         let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt();
-        let drawn = Seed::new(0).normal(name, var.shape(), DType::F64, &Device::Cpu)?;
+        let drawn = seed.normal(name, var.shape(), DType::F64, &Device::Cpu)?;
         let drawn = (drawn * rms)?.to_dtype(var.dtype())?.to_device(var.device())?;
         Ok(var.set(&drawn)?)
     };
