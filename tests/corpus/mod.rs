@@ -52,12 +52,15 @@ pub(crate) fn entries() -> Vec<Entry> {
         regularization::ENTRIES,
         inputs::ENTRIES,
         pipeline::ENTRIES,
-        starts::ENTRIES,
         contracts::ENTRIES,
         steps::ENTRIES,
         learning::ENTRIES,
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
-    groups.chain(gradients::entries()).chain(dependence::entries()).collect()
+    groups
+        .chain(starts::entries())
+        .chain(gradients::entries())
+        .chain(dependence::entries())
+        .collect()
 }

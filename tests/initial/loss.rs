@@ -191,8 +191,8 @@ fn an_embedding_that_is_the_head_too_is_named() {
       allowed   1.81 .. 8.41
       outputs   of size 6.26 (root mean square)
 
-      confirmed  initial-loss-high   tokens.weight: with a tenth of it the loss is 4.05, and with a tenth of no
-                                     other weight
+      confirmed  initial-loss-high   tokens.weight: as a head it has a gain of 5.65; with a tenth of it the loss
+                                     is 4.05, and with a tenth of no other weight
       help       the outputs are sums over its rows: an embedding that is the head, too, starts at a standard
                  deviation of 0.02, or 1/sqrt(width); see docs/causes.md#initial-loss-high
     ");
@@ -265,8 +265,8 @@ fn a_loss_that_is_too_low_says_what_knows_the_targets() {
       allowed   0.00703 .. 5.89
       outputs   of size 10.2 (root mean square)
 
-      confirmed  initial-loss-low   the loss is 0, the 1.39 expected; with weights drawn anew it is 0; with the
-                                    targets of other rows, 15.2: each row's input carries its target
+      confirmed  initial-loss-low   the loss is 0, where 1.39 is expected; with weights drawn anew it is 0; with
+                                    the targets of other rows, 15.2: each row's input carries its target
       help       look for the label among the features, and for a shift between input and target; see
                  docs/causes.md#initial-loss-low
     ");
@@ -316,6 +316,37 @@ fn regressions_and_binary_answers_have_their_theory() -> Result<()> {
         let failure = refused(&learner(loss), (&raw, y), expected);
         assert_eq!(failure.cause(), Some(Cause::InputNotScaled), "{failure}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_mean_that_is_lost_in_half_precision_is_told() -> Result<()> {
+    let (vars, vb) = builder(1, DType::BF16);
+    let model = linear(6, 100, vb)?;
+    let x = Seed::new(1).normal("x", (64, 6), DType::BF16, &device())?;
+    let y = Seed::new(1).uniform("y", 0.0..1.0, (64, 100), DType::F32, &device())?;
+    let y = y.ge(0.5)?.to_dtype(DType::BF16)?;
+    let learner = Learner::new(
+        &vars,
+        |x: &Tensor| model.forward(x),
+        |o: &Tensor, y: &Tensor| {
+            let tail = (o.abs()?.neg()?.exp()? + 1.0)?.log()?;
+            ((o.relu()? - (o * y)?)? + tail)?.mean_all()
+        },
+    );
+    insta::assert_snapshot!(text(&refused(&learner, (&x, &y), expected::bce())), @"
+    assertion `initial_loss` failed
+    the loss before training is 0.188, too low for a model that knows nothing: 0.693 is expected
+
+      expected  0.693: ln 2, the binary cross-entropy of an even chance
+      allowed   0.693 .. 4.19
+      outputs   of size 1.42 (root mean square)
+
+      confirmed  initial-loss-low   the loss is 0.188, 0.271 times the 0.693 expected; with weights drawn anew it
+                                    is 0.192; whatever the targets, it is as low
+      help       check the divisor of the mean: padding that counts, or a second division by the batch; see
+                 docs/causes.md#initial-loss-low
+    ");
     Ok(())
 }
 

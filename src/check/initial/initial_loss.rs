@@ -231,6 +231,9 @@ fn not_finite(start: &Start<'_, '_>, seen: &Seen, output: Option<bool>) -> Resul
             return Ok(found(Finding::confirmed(Cause::NotFinite, evidence).at(name.as_str())));
         }
     }
+    if let Some(rounded) = start.lost_in_half_precision(seen)? {
+        return Ok(found(rounded));
+    }
     let explained = why_high::of_scales(start, seen)?;
     if !explained.findings.is_empty() {
         return Ok(explained);

@@ -61,8 +61,13 @@ pub(super) fn judge(role: Role, n: usize, rms: f64) -> Option<Off> {
     }
 }
 
+/// The usual gain, with the chance of `n` entries.
+pub(super) fn usual_gain_of(n: usize) -> f64 {
+    USUAL_GAIN * mean_square_of(n, SIGMAS).sqrt()
+}
+
 fn large(fans: Fans, n: usize, rms: f64) -> Option<Off> {
-    let by_chance = USUAL_GAIN * mean_square_of(n, SIGMAS).sqrt();
+    let by_chance = usual_gain_of(n);
     let both_ways = (fans.least, LARGEST_GAIN);
     let forward = fans.fan_in.map(|fan_in| (fan_in, LARGEST_FORWARD));
     let gain = |terms: usize| rms * (terms as f64).sqrt();

@@ -1,9 +1,9 @@
 //! A learner before its first step, and where its loss lies.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::{
-    Batch, Learner, Result, Seed, Snapshot,
+    Batch, Cause, Finding, Learner, Result, Seed, Snapshot,
     expected::{Band, Expected},
     learner::Evaluation,
     measure::{
@@ -11,6 +11,7 @@ use crate::{
         undecided::over_all_targets,
         values::{scalar, to_f64_vec},
     },
+    verdict::number,
 };
 
 /// A learner whose variables have their first values.
@@ -93,6 +94,36 @@ impl<'s, 'a> Start<'s, 'a> {
             () => Side::Within,
         };
         Ok(Seen { loss, band, side, output_size: output.map(size).transpose()? })
+    }
+
+    /// What is found where a loss in half precision is another than that of the same outputs in f32, which lies in the
+    /// band: candle's sums of half-precision values are kept in half precision.
+    pub(super) fn lost_in_half_precision(&self, seen: &Seen) -> Result<Option<Finding>> {
+        let Some(output) = self.learner.evaluate(self.batch, true)?.output else { return Ok(None) };
+        let dtype = output.dtype();
+        if !matches!(dtype, DType::F16 | DType::BF16) {
+            return Ok(None);
+        }
+        let Some(target) = self.batch.target() else { return Ok(None) };
+        let target = match target.dtype() == dtype {
+            true => target.to_dtype(DType::F32)?,
+            false => target.clone(),
+        };
+        let batch = Batch::of_members(self.batch.input().to_vec(), target);
+        let output = output.detach().to_dtype(DType::F32)?;
+        // A loss closure that refuses f32 has shown nothing.
+        let Ok(Some(loss)) = self.learner.loss_of(&output, &batch) else { return Ok(None) };
+        let exact = self.seen(&batch, &Evaluation { output: Some(output), loss })?;
+        Ok((exact.side == Side::Within && seen.side != Side::Within).then(|| {
+            let evidence = format!(
+                "in {} the loss is {}, in f32, of the same outputs, it is {}",
+                dtype.as_str(),
+                number(seen.loss),
+                number(exact.loss),
+            );
+            Finding::confirmed(Cause::PrecisionLoss, evidence)
+                .advice_is("let the loss see its outputs in f32: `logits.to_dtype(DType::F32)?`")
+        }))
     }
 
     /// The losses of the same model under other seeds, where candling can build it again.

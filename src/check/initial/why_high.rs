@@ -21,6 +21,8 @@ use crate::{
     verdict::{count, listed, number},
 };
 
+/// Biases are drawn from -1..1 or start at 0; a forget gate's is 1 or 2. Above this one may be what is wrong.
+const LARGEST_BIAS: f64 = 3.0;
 /// Above so many variables none is tried by itself.
 const MOST_TRIED: usize = 200;
 
@@ -180,7 +182,7 @@ fn bias_at_zero(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Resul
     let mut best: Option<(&str, f64, f64)> = None;
     for (name, var) in biases() {
         let (low, high) = extent(&to_f64_vec(var.as_tensor())?).unwrap_or((0.0, 0.0));
-        if low == 0.0 && high == 0.0 {
+        if low.abs().max(high.abs()) <= LARGEST_BIAS {
             continue;
         }
         let seen = start.with(|| Ok(var.set(&var.zeros_like()?)?))?;
@@ -206,22 +208,30 @@ fn bias_at_zero(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Resul
 fn tied_table(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Result<()> {
     let weights = || roles(start).filter(|(_, _, role)| *role != Role::Apart);
     let is_table = |role: Role| matches!(role, Role::Table | Role::Unclear(_));
+    // Of the sums over its rows, as a head.
+    let gain_as_head = |var: &Var| -> Result<(f64, f64)> {
+        let values = to_f64_vec(var.as_tensor())?;
+        let squares = values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64;
+        let width = var.dims().last().copied().unwrap_or(1) as f64;
+        Ok(((squares * width).sqrt(), scale::usual_gain_of(values.len())))
+    };
     if weights().count() > MOST_TRIED || weights().count() < 2 {
         return Ok(());
     }
-    let mut cured: Vec<(&str, f64, Role)> = Vec::new();
+    let mut cured: Vec<(&str, &Var, f64, Role)> = Vec::new();
     for (name, var, role) in weights() {
         let seen = start.with(|| shrink(var, 10.0))?;
         if seen.is_cure_of(first) {
-            cured.push((name, seen.loss, role));
+            cured.push((name, var, seen.loss, role));
         }
     }
     // In a chain of layers a tenth of any of them is a tenth of the output, and tells nothing.
-    if let [(name, loss, role)] = cured[..]
-        && is_table(role)
-    {
+    let [(name, var, loss, role)] = cured[..] else { return Ok(()) };
+    let (gain, usual) = gain_as_head(var)?;
+    if is_table(role) && gain > usual {
         let evidence = format!(
-            "with a tenth of it the loss is {}, and with a tenth of no other weight",
+            "as a head it has a gain of {}; with a tenth of it the loss is {}, and with a tenth of no other weight",
+            number(gain),
             number(loss),
         );
         shown.findings.push(Finding::confirmed(Cause::InitialLossHigh, evidence).at(name).advice_is(

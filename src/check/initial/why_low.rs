@@ -30,6 +30,9 @@ const DRAWS: u64 = 24;
 /// .. and how many standard deviations below their mean no luck reaches. The lower tail of a loss is lighter than a normal
 /// one: it ends at zero.
 const SIGMAS: f64 = 5.0;
+/// Draws of fewer weights, or losses of fewer rows, take a few values each: their spread tells nothing.
+const LEAST_WEIGHTS: usize = 64;
+const LEAST_ROWS: usize = 8;
 
 /// Whether a loss inside its band is too low all the same: it is a mean divided again, by its value, or weights of the
 /// same sizes that are drawn anew do not come near it. The band alone allows for rows that are all alike.
@@ -41,6 +44,12 @@ pub(super) fn is_low_after_all(start: &Start<'_, '_>, seen: &Seen) -> Result<boo
     }
     if divided(start, seen.loss)?.is_some() {
         return Ok(true);
+    }
+    let variables = start.learner.variables().iter();
+    let weights: usize = variables.map(|(_, var)| var.elem_count()).sum();
+    let rows = start.batch.target().and_then(|target| target.dims().first().copied()).unwrap_or(0);
+    if weights < LEAST_WEIGHTS || rows < LEAST_ROWS {
+        return Ok(false);
     }
     let mut losses = Vec::new();
     for draw in 0..DRAWS {
