@@ -79,6 +79,37 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertions_before_training_expand() -> ::candling::Result<()> {
+        use ::candling::candle_core::Module;
+
+        let (vars, vb) = ::candling::Seed::new(1).var_builder(DType::F32, &Device::Cpu);
+        let model = ::candling::candle_nn::linear(2, 2, vb.pp("l"))?;
+        let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        let y = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+        let learner = ::candling::Learner::new(
+            &vars,
+            |x| model.forward(x),
+            ::candling::candle_nn::loss::cross_entropy,
+        );
+        let (n, cause) = (1, ::candling::Cause::WeightsConstant);
+        let report = ::candling::assert_initialized!(vars);
+        ::std::assert_eq!(report.weights.len(), n);
+        ::candling::assert_initialized!(&vars, allow_zero = ["l"], "context {}", n);
+        ::candling::assert_initialized!(learner.variables(), allow = cause);
+        let expected = ::candling::expected::cross_entropy(2);
+        let report = ::candling::assert_initial_loss!(learner, (&x, &y), expected);
+        ::std::assert_eq!(report.seeds.len(), 0);
+        ::candling::assert_initial_loss!(
+            &learner,
+            (x, y),
+            ::candling::expected::between(0.0, 9.0),
+            seeds = 2,
+            "context {n}"
+        );
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertions_on_behaviour_expand() -> ::candling::Result<()> {
         let x = Tensor::new(&[[1f32, -1.0], [0.5, 2.0]], &Device::Cpu)?;
         let both = [::std::clone::Clone::clone(&x), ::std::clone::Clone::clone(&x)];

@@ -36,6 +36,9 @@ pub use gradients::{
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
+pub use initial::{
+    InitialLoss, InitialLossReport, InitialWeight, Initialized, InitializedReport, WeightVerdict,
+};
 pub use modes::{DropoutRates, DropoutSeen, NormSeen, TrainEvalModes, TrainEvalModesReport};
 pub use properties::{
     Deterministic, DeterministicReport, Direction, Equivalent, EquivalentReport, Equivariant,

@@ -27,7 +27,7 @@ use crate::{
     verdict::{count, number},
 };
 
-pub(crate) use experiments::Shown;
+pub(crate) use experiments::{Shown, standardised};
 pub(crate) use trajectory::Goal;
 pub use trajectory::Trajectory;
 

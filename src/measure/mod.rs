@@ -26,5 +26,6 @@ pub(crate) mod stack;
 pub(crate) mod student;
 pub(crate) mod training;
 pub(crate) mod travel;
+pub(crate) mod undecided;
 pub(crate) mod values;
 pub(crate) mod views;

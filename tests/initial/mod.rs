@@ -1,1 +1,5 @@
 //! Assertions before training.
+
+mod initialized;
+mod loss;
+mod published;

@@ -14,8 +14,16 @@ use crate::{Cause, Finding, Result, measure::values::to_f64_vec, verdict::number
 /// outside.
 const USUAL_SCALE: std::ops::Range<f64> = 0.05..20.0;
 
-pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
-    let members = lab.case.batch.input();
+/// The input with every member that is far from a usual scale brought to mean 0 and standard deviation 1.
+pub(crate) struct Standardised {
+    pub(crate) members: Vec<Tensor>,
+    /// Of the first member that was changed.
+    pub(crate) mean: f64,
+    pub(crate) std: f64,
+}
+
+/// `None` where all members have a usual scale, or are integers.
+pub(crate) fn standardised(members: &[Tensor]) -> Result<Option<Standardised>> {
     let mut rescaled = Vec::with_capacity(members.len());
     let mut was = None;
     for member in members {
@@ -31,8 +39,14 @@ pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
         was.get_or_insert((mean, std));
         rescaled.push(member.affine(1.0 / std, -mean / std)?);
     }
-    let Some((mean, std)) = was else { return Ok(Outcome::Nothing) };
-    let batch = lab.case.batch.with_input(rescaled);
+    Ok(was.map(|(mean, std)| Standardised { members: rescaled, mean, std }))
+}
+
+pub(super) fn run(lab: &Lab<'_, '_, '_>) -> Result<Outcome> {
+    let Some(Standardised { members, mean, std }) = standardised(lab.case.batch.input())? else {
+        return Ok(Outcome::Nothing);
+    };
+    let batch = lab.case.batch.with_input(members);
     let Some(rerun) = lab.rerun(lab.case.learner, &batch, None, Stop::AtTheGoal)? else {
         return Ok(Outcome::Nothing);
     };

@@ -19,6 +19,7 @@ mod weights_redrawn;
 use super::{Case, Trajectory};
 use crate::{Cause, Finding, Result};
 
+pub(crate) use input_rescaled::standardised;
 use lab::Lab;
 
 /// What an experiment showed.

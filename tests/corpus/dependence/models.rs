@@ -1,7 +1,7 @@
 //! Attention with several heads, and a transformer that takes sequences of any length.
 
 use candle_core::{DType, Module, Result, Tensor};
-use candle_nn::{Embedding, Init, LayerNorm, Linear, VarBuilder, embedding, linear, loss, ops};
+use candle_nn::{Embedding, Init, LayerNorm, Linear, VarBuilder, linear, loss, ops};
 
 use crate::corpus::{
     data::{CPU, VOCAB},
@@ -129,8 +129,12 @@ impl Decoder {
         let width = Self::WIDTH;
         let init = Init::Randn { mean: 0.0, stdev: 0.5 };
         let positions = vb.get_with_hints((Self::LONGEST, width), "positions.weight", init)?;
+        // A table that is the head, too, starts at the size of a head.
+        let stdev = if head.is_some() { 1.0 } else { 1.0 / (width as f64).sqrt() };
+        let init = Init::Randn { mean: 0.0, stdev };
+        let tokens = vb.get_with_hints((VOCAB, width), "tokens.weight", init)?;
         Ok(Self {
-            tokens: embedding(VOCAB, width, vb.pp("tokens"))?,
+            tokens: Embedding::new(tokens, width),
             positions: Embedding::new(positions, width),
             attention: Heads::new(width, 2, vb.pp("attention"))?,
             norms: [Norm::new(width, vb.pp("norm1"))?, Norm::new(width, vb.pp("norm2"))?],

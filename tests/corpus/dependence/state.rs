@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 
 use candle_core::{DType, Module, Tensor};
-use candle_nn::{Conv2dConfig, LSTMConfig, Linear, RNN, conv2d, embedding, linear, loss, lstm};
+use candle_nn::{
+    Conv2dConfig, Embedding, Init, LSTMConfig, Linear, RNN, conv2d, embedding, linear, loss, lstm,
+};
 use candling::{Cause, Learner, Result, Seed};
 
 use super::models::{HIDDEN, Heads, fused_norm, mask, softmax, token_loss};
@@ -178,7 +180,8 @@ fn series(seed: Seed, activation: Activation) -> Result<Subject> {
 
 fn tied(seed: Seed, copied: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let tokens = embedding(VOCAB, 16, vb.pp("tokens"))?;
+    let init = Init::Randn { mean: 0.0, stdev: 0.25 };
+    let tokens = Embedding::new(vb.get_with_hints((VOCAB, 16), "tokens.weight", init)?, 16);
     let block = Mlp::new(&[16, 32, 16], Tensor::gelu, vb.pp("block"))?;
     let table = tokens.embeddings();
     let head = Linear::new(if copied { table.copy()?.detach() } else { table.clone() }, None);
