@@ -12,7 +12,7 @@ pub use crate::{
     assert_batch_independent, assert_cache_consistent, assert_causal, assert_close,
     assert_dependence, assert_deterministic, assert_dims, assert_equivalent, assert_equivariant,
     assert_finite, assert_gradients_correct, assert_gradients_flow, assert_healthy,
-    assert_in_range, assert_invariant, assert_layout_invariant, assert_nonlinear,
-    assert_overfits_batch, assert_padding_invariant, assert_position_sensitive, assert_sensitive,
-    assert_shape, assert_units_alive, assert_uses_input,
+    assert_in_range, assert_invariant, assert_layout_invariant, assert_loss_contract,
+    assert_nonlinear, assert_overfits_batch, assert_padding_invariant, assert_position_sensitive,
+    assert_sensitive, assert_shape, assert_units_alive, assert_uses_input,
 };

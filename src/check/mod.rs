@@ -32,6 +32,7 @@ pub use gradients::{
     GradientsFlowReport, LayerActivity, UnitsAlive, UnitsAliveReport, VariableGradient,
 };
 pub use healthy::{Healthy, HealthyReport};
+pub use loss::{LossContract, LossContractReport};
 pub use properties::{
     Deterministic, DeterministicReport, Direction, Equivalent, EquivalentReport, Equivariant,
     EquivariantReport, Invariant, InvariantReport, LayoutInvariant, LayoutInvariantReport,

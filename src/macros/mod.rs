@@ -19,7 +19,7 @@ mod training;
 /// The grammar of every assertion: which of the arguments are subjects is all that differs between them.
 ///
 /// `[ref a, value b]` names the subjects: `ref` ones are borrowed, so that `x` and `&x` both work; `value` ones are
-/// passed as they are. The two arms per number of subjects are needed: options and message in one arm are ambiguous.
+/// passed as they are; a `loss` is told what it is called with. The two arms per number of subjects are needed: options and message in one arm are ambiguous.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __assert {
@@ -283,6 +283,9 @@ macro_rules! __subject {
     };
     (value $subject:expr) => {
         $subject
+    };
+    (loss $subject:expr) => {
+        $crate::__private::loss_of($subject)
     };
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod elsewhere;
 pub(crate) mod formula;
 pub(crate) mod gradients;
 pub(crate) mod graph;
+pub(crate) mod losses;
 pub(crate) mod noise;
 pub(crate) mod perturb;
 pub(crate) mod rows;

@@ -1,0 +1,150 @@
+//! What of a contract cannot be tested.
+
+use crate::{
+    Contract, Failure, Result,
+    measure::{
+        losses::Kind,
+        noise::epsilon,
+        values::{is_floating, is_readable},
+    },
+};
+
+pub(super) fn contract(contract: &Contract) -> Result<()> {
+    if let Some((option, place)) = contract.misplaced {
+        let was = format!("set on a contract of {}", contract.name);
+        return Err(Failure::bad_argument(option, was, format_args!("on {place}")));
+    }
+    let Contract { dtype, classes, .. } = contract;
+    if epsilon(*dtype).is_none_or(|epsilon| epsilon > 0.1) || !is_floating(*dtype) {
+        return Err(Failure::bad_argument("dtype", dtype.as_str(), "f64, f32, f16 or bf16"));
+    }
+    if let Some(dtype) = contract.target_dtype.filter(|dtype| !is_readable(*dtype)) {
+        return Err(Failure::bad_argument(
+            "target_dtype",
+            dtype.as_str(),
+            "a dtype whose values candle can read",
+        ));
+    }
+    if contract.rows == Some(0) {
+        return Err(Failure::bad_argument("rows", 0, "1 or more"));
+    }
+    if !contract.scale.is_finite() || contract.scale <= 0.0 {
+        return Err(Failure::bad_argument("scale", contract.scale, "a finite number above 0"));
+    }
+    let shapes = [("shape", &contract.shape), ("target_shape", &contract.target_shape)];
+    for (name, dims) in shapes {
+        if let Some(dims) = dims.as_ref().filter(|dims| dims.contains(&0)) {
+            return Err(Failure::bad_argument(name, format_args!("{dims:?}"), "dims of 1 or more"));
+        }
+    }
+    for (name, (low, high)) in
+        [("predictions", contract.predictions), ("targets", contract.targets)]
+    {
+        if !(low < high && (high - low).is_finite()) {
+            let was = format!("{low}..{high}");
+            return Err(Failure::bad_argument(
+                name,
+                was,
+                "finite bounds, the first below the second",
+            ));
+        }
+    }
+    let Some(kind) = contract.kind() else {
+        return match contract.examples.is_empty() {
+            true => Err(Failure::vacuous(format!(
+                "the contract `{}` promises nothing: it has neither a formula nor an example",
+                contract.name,
+            ))
+            .help("give it `per_row(|prediction, target| ..)`, or `perfect(&prediction, &target, value)`")),
+            false => Ok(()),
+        };
+    };
+    if kind.is_of_classes() {
+        of_classes(contract, *classes)?;
+    } else if let (Some(shape), Some(target)) = (&contract.shape, &contract.target_shape) {
+        let (wide, deep) = (shape.iter().product::<usize>(), target.iter().product::<usize>());
+        if kind.is_elementwise() && wide != deep {
+            let was = format!("{target:?} for predictions of {shape:?}");
+            return Err(Failure::bad_argument(
+                "target_shape",
+                was,
+                "as many values as a row's prediction has",
+            ));
+        }
+    }
+    match kind {
+        Kind::Huber(delta) if !(delta.is_finite() && *delta > 0.0) => {
+            Err(Failure::bad_argument("delta", delta, "a finite number above 0"))
+        }
+        Kind::Contrastive(pairs) if !(pairs.temperature.is_finite() && pairs.temperature > 0.0) => {
+            Err(Failure::bad_argument("temperature", pairs.temperature, "a finite number above 0"))
+        }
+        Kind::Contrastive(_) if contract.rows == Some(1) => Err(Failure::bad_argument(
+            "rows",
+            1,
+            "2 or more: one pair has no other to be told from",
+        )),
+        _ if contract.labels.is_some_and(|classes| classes < 2) => {
+            Err(Failure::bad_argument("labels", contract.labels.unwrap_or(0), "2 classes or more"))
+        }
+        _ => positive_weight(contract),
+    }
+}
+
+fn positive_weight(contract: &Contract) -> Result<()> {
+    let weight = contract.reference.as_ref().map_or(1.0, |reference| reference.positive);
+    match weight.is_finite() && weight > 0.0 {
+        true => Ok(()),
+        false => Err(Failure::bad_argument("positive_weight", weight, "a finite number above 0")),
+    }
+}
+
+fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
+    if classes < 2 {
+        return Err(Failure::bad_argument("classes", classes, "2 or more"));
+    }
+    if contract.shape.is_some() {
+        return Err(Failure::bad_argument(
+            "shape",
+            "given for a loss over classes",
+            "`target_shape`: predictions have its dims, and the classes behind them",
+        ));
+    }
+    if let Some(share) = contract.smoothing.filter(|share| !(0.0..1.0).contains(share)) {
+        return Err(Failure::bad_argument("label_smoothing", share, "a share in [0, 1)"));
+    }
+    let Some(reference) = &contract.reference else { return Ok(()) };
+    if let Some(weights) = &reference.class_weights {
+        if weights.len() != classes || weights.iter().any(|w| !w.is_finite() || *w <= 0.0) {
+            let was = format!("{weights:?} for {classes} classes");
+            return Err(Failure::bad_argument(
+                "class_weights",
+                was,
+                "a finite weight above 0 for each class",
+            ));
+        }
+    }
+    if contract.soft && reference.ignored.is_some() {
+        return Err(Failure::bad_argument(
+            "ignore_index",
+            "set beside soft targets",
+            "on a loss of labels",
+        ));
+    }
+    let positions = contract.target_shape.iter().flatten().product::<usize>();
+    if reference.shift != 0 && (contract.target_shape.is_none() || positions < 3) {
+        let was = match &contract.target_shape {
+            Some(shape) => format!("{shape:?} with `next_token`"),
+            None => "not given with `next_token`".to_owned(),
+        };
+        return Err(Failure::bad_argument("target_shape", was, "`[time]`, of 3 or more"));
+    }
+    if reference.ignored == Some(0.0) && classes == 2 {
+        return Err(Failure::bad_argument(
+            "ignore_index",
+            "0 of 2 classes",
+            "a label that leaves two classes or more",
+        ));
+    }
+    Ok(())
+}

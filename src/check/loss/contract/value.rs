@@ -1,0 +1,413 @@
+//! The values of a loss, beside those of its reference.
+
+use super::{
+    LossContractReport, Seen, beside,
+    closure::Loss,
+    probes::{Aim, Probe, Probes},
+};
+use crate::{
+    Cause, Failure, Finding, Result,
+    diagnose::loss_variant::{Claim, Explained, Sample, explain, tolerance},
+    measure::{
+        losses::{Kind, Point, Reduction, Reference, terms},
+        noise::epsilon,
+        values::same_bits,
+    },
+    verdict::{count, number, told_apart},
+};
+
+/// The form of the claimed loss that the closure computes.
+#[derive(Clone)]
+pub(super) struct Accepted {
+    pub(super) reference: Reference,
+    pub(super) reduction: Reduction,
+    pub(super) scale: f64,
+}
+
+impl Accepted {
+    pub(super) fn value(&self, point: &Point) -> f64 {
+        self.scale * self.reduction.of(&terms(&self.reference, point), point.width)
+    }
+
+    /// How far rounding may carry the closure from [`value`](Self::value).
+    pub(super) fn tolerance(&self, point: &Point, epsilon: f64) -> f64 {
+        let terms = terms(&self.reference, point);
+        self.scale * tolerance(&terms, point, self.reduction, epsilon)
+    }
+
+    pub(super) fn agrees(&self, measured: &Measured, epsilon: f64) -> bool {
+        let expected = self.value(&measured.probe.point);
+        (measured.value - expected).abs() <= self.tolerance(&measured.probe.point, epsilon)
+    }
+}
+
+/// A probe and the loss of it.
+pub(super) struct Measured {
+    pub(super) probe: Probe,
+    pub(super) value: f64,
+}
+
+pub(super) struct Values {
+    /// Random and undecided predictions: what the loss is judged by.
+    pub(super) samples: Vec<Measured>,
+    /// Perfect and wrong ones.
+    pub(super) ends: Vec<Measured>,
+    /// `None` where the closure computes something else.
+    pub(super) accepted: Option<Accepted>,
+    declared: Accepted,
+    epsilon: f64,
+}
+
+impl Values {
+    pub(super) fn measure(
+        loss: &mut Loss<'_>,
+        probes: &Probes<'_>,
+        seen: &mut Vec<Seen>,
+    ) -> Result<Self> {
+        let epsilon = epsilon(probes.contract.dtype).unwrap_or(f64::EPSILON);
+        let forms = forms(probes);
+        let Some(declared) = forms.first().cloned() else {
+            return Err(Failure::not_run("the contract has no formula"));
+        };
+        let first = probes.probe(Aim::Random, probes.rows)?;
+        usable(probes, &first, &declared)?;
+        let value = match first_call(loss, probes, &first)? {
+            Ok(value) => value,
+            Err(other) => {
+                seen.push(other);
+                let (samples, ends) = (Vec::new(), Vec::new());
+                return Ok(Self { samples, ends, accepted: None, declared, epsilon });
+            }
+        };
+        let n = probes.rows;
+        let mut samples = vec![Measured { probe: first, value }];
+        for rows in [n + 3, 2 * n + 1] {
+            let probe = probes.probe(Aim::Random, rows)?;
+            match loss.value(&probe.prediction, &probe.target) {
+                Ok(value) => samples.push(Measured { probe, value }),
+                Err(failure) => {
+                    let evidence = format!(
+                        "{} are taken, {rows} are an error: {}",
+                        count(n, "row"),
+                        failure.source_text(),
+                    );
+                    seen.push(Seen::new(
+                        format!("the loss works for one batch size alone: {}", count(n, "row")),
+                        Finding::confirmed(Cause::BatchSizeFixed, evidence),
+                    ));
+                    break;
+                }
+            }
+        }
+        let mut more = |aim: Aim, rows: usize, into: &mut Vec<Measured>| -> Result<()> {
+            if let Some(probe) = probes.make(aim, rows)? {
+                let value = loss.value(&probe.prediction, &probe.target)?;
+                into.push(Measured { probe, value });
+            }
+            Ok(())
+        };
+        let fixed = samples.len() < 3;
+        more(Aim::Positive, n, &mut samples)?;
+        if !fixed {
+            more(Aim::Positive, n + 3, &mut samples)?;
+            more(Aim::Positive, 2 * n + 1, &mut samples)?;
+        }
+        more(Aim::Uniform, n, &mut samples)?;
+        let mut ends = Vec::new();
+        more(Aim::Perfect, n, &mut ends)?;
+        more(Aim::Wrong, n, &mut ends)?;
+
+        let accepted = forms.iter().find(|form| samples.iter().all(|s| form.agrees(s, epsilon)));
+        let accepted = accepted.cloned();
+        let values = Self { samples, ends, accepted, declared, epsilon };
+        if values.accepted.is_none() {
+            seen.push(values.differs(probes));
+        }
+        Ok(values)
+    }
+
+    /// The closure computes something else: what?
+    fn differs(&self, probes: &Probes<'_>) -> Seen {
+        let contract = probes.contract;
+        let claim = Claim {
+            name: &contract.name,
+            reference: &self.declared.reference,
+            reduction: self.declared.reduction,
+            scale: contract.scale,
+            smoothing: contract.smoothing,
+            soft: contract.soft,
+        };
+        // An undecided prediction has no row that differs from another: it tells few mistakes apart.
+        let told = self.samples.iter().filter(|s| s.probe.aim != Aim::Uniform);
+        let samples: Vec<Sample<'_>> = told
+            .map(|m| Sample { point: &m.probe.point, value: m.value, epsilon: self.epsilon })
+            .collect();
+        let worst = self.worst();
+        let headline = match worst {
+            Some((measured, expected)) => {
+                let (value, expected) = told_apart(measured.value, expected);
+                format!(
+                    "the loss is not the {}: {value} for {} predictions, where {expected} is right",
+                    contract.name,
+                    measured.probe.aim.name(),
+                )
+            }
+            None => format!("the loss is not the {}", contract.name),
+        };
+        let finding = match explain(&claim, &samples) {
+            Some(explained) => self.explained(&explained, samples.len()),
+            None => {
+                let evidence = format!(
+                    "no known mistake explains the values of {}",
+                    count(samples.len(), "random batch"),
+                );
+                Finding::confirmed(Cause::ValuesDiffer, evidence).advice_is(
+                    "compare it with its formula on one row; a loss of your own has its place in `contract::custom`",
+                )
+            }
+        };
+        Seen::new(headline, finding)
+    }
+
+    fn explained(&self, explained: &Explained, batches: usize) -> Finding {
+        let mut evidence = format!(
+            "the values of {} are exactly those of {}",
+            count(batches, "random batch"),
+            explained.says,
+        );
+        let cause = explained.causes.first().copied().unwrap_or(Cause::ValuesDiffer);
+        let perfect = self.ends.iter().find(|end| end.probe.aim == Aim::Perfect);
+        if let Some(perfect) = perfect
+            .filter(|end| cause != Cause::LossReduction && !self.declared.agrees(end, self.epsilon))
+        {
+            evidence = format!(
+                "{evidence}; a perfect prediction costs {}, not {}",
+                digits(perfect.value),
+                digits(self.declared.value(&perfect.probe.point)),
+            );
+        }
+        let finding = Finding::confirmed(cause, evidence);
+        match &explained.advice {
+            Some(advice) => finding.advice_is(advice.clone()),
+            None => finding,
+        }
+    }
+
+    /// The sample that is furthest from the reference, and what the reference gives for it.
+    fn worst(&self) -> Option<(&Measured, f64)> {
+        let form = &self.declared;
+        let random = self.samples.iter().filter(|s| s.probe.aim == Aim::Random);
+        let off = |m: &Measured| {
+            let expected = form.value(&m.probe.point);
+            let off = (m.value - expected).abs() / expected.abs().max(f64::MIN_POSITIVE);
+            (off, expected)
+        };
+        let all = random.map(|m| (m, off(m)));
+        let worst = all.max_by(|a, b| a.1.0.total_cmp(&b.1.0))?;
+        Some((worst.0, worst.1.1))
+    }
+
+    fn form(&self) -> &Accepted {
+        self.accepted.as_ref().unwrap_or(&self.declared)
+    }
+
+    pub(super) fn facts(&self, called_with: &str) -> Vec<(&'static str, String)> {
+        let mut facts = vec![("called with", called_with.to_owned())];
+        let shown = [Aim::Random, Aim::Perfect, Aim::Uniform, Aim::Wrong];
+        for aim in shown {
+            let mut all = self.samples.iter().chain(&self.ends);
+            if let Some(measured) = all.find(|m| m.probe.aim == aim) {
+                let expected = self.form().value(&measured.probe.point);
+                facts.push((aim.name(), beside(measured.value, expected)));
+            }
+        }
+        facts
+    }
+
+    pub(super) fn note(&self, report: &mut LossContractReport) {
+        let of = |aim: Aim| {
+            let mut all = self.samples.iter().chain(&self.ends);
+            all.find(|m| m.probe.aim == aim).map(|m| m.value)
+        };
+        report.perfect = of(Aim::Perfect);
+        report.uniform = of(Aim::Uniform);
+        report.wrong = of(Aim::Wrong);
+        let form = self.form();
+        report.scale = form.scale;
+        report.reduction = Some(match form.reduction {
+            Reduction::Sum => "summed over the batch",
+            Reduction::MeanOfRowSums => "summed over each row, averaged over the rows",
+            _ => "averaged over the batch",
+        });
+        report.probes = self.samples.len() + self.ends.len();
+        let off = |m: &Measured| (m.value - form.value(&m.probe.point)).abs();
+        report.max_absolute_difference = self.samples.iter().map(off).fold(0.0, f64::max);
+    }
+
+    /// A perfect prediction has its floor; it costs less than one that knows nothing, and that less than a wrong one.
+    pub(super) fn judge_order(&self, seen: &mut Vec<Seen>) {
+        let Some(accepted) = &self.accepted else { return };
+        let end = |aim: Aim| self.ends.iter().find(|m| m.probe.aim == aim);
+        let uniform = self.samples.iter().find(|m| m.probe.aim == Aim::Uniform);
+        let (Some(perfect), Some(wrong)) = (end(Aim::Perfect), end(Aim::Wrong)) else { return };
+        if !perfect.value.is_finite() || !wrong.value.is_finite() {
+            return;
+        }
+        let floor = accepted.value(&perfect.probe.point);
+        let usual = uniform.map_or(1.0, |m| m.value.abs());
+        // A clamp of probabilities a little inside of 0 and 1 leaves this much above the floor.
+        let near = 1e-3 * usual + accepted.tolerance(&perfect.probe.point, self.epsilon);
+        if (perfect.value - floor).abs() > near {
+            let (value, floor) = (digits(perfect.value), digits(floor));
+            seen.push(Seen::new(
+                format!("a perfect prediction costs {value}, where {floor} is right"),
+                Finding::confirmed(
+                    Cause::ValuesDiffer,
+                    format!("random predictions cost what they should, a perfect one {value}, not {floor}"),
+                ),
+            ));
+        }
+        let middle = uniform.map_or(perfect.value, |m| m.value);
+        if perfect.value > middle || middle >= wrong.value {
+            let evidence = format!(
+                "perfect {}, undecided {}, wrong {}",
+                digits(perfect.value),
+                digits(middle),
+                digits(wrong.value),
+            );
+            seen.push(Seen::new(
+                "a wrong prediction does not cost more than an undecided one",
+                Finding::confirmed(Cause::WrongDirection, evidence),
+            ));
+        }
+    }
+}
+
+/// Floors are recognised by their fourth digit: 1.4612, 0.3133.
+pub(super) fn digits(value: f64) -> String {
+    match value.abs() {
+        size if (0.01..1000.0).contains(&size) && value.fract() != 0.0 => {
+            format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => number(value),
+    }
+}
+
+/// The forms of the claimed loss that are as good as each other, the usual one first.
+fn forms(probes: &Probes<'_>) -> Vec<Accepted> {
+    let contract = probes.contract;
+    let Some(reference) = &contract.reference else { return Vec::new() };
+    let mut references = vec![reference.clone()];
+    if let Some(share) = contract.smoothing {
+        references.push(reference.clone().smoothed_over_others(share, contract.classes));
+    }
+    let several = probes.shape.iter().product::<usize>() > 1 && reference.kind.is_elementwise()
+        || probes.positions() > 1;
+    let reductions = match (&reference.kind, contract.sum) {
+        (Kind::Batch(_), _) | (_, true) => vec![Reduction::Sum],
+        (_, false) if several => vec![Reduction::Mean, Reduction::MeanOfRowSums],
+        (_, false) => vec![Reduction::Mean],
+    };
+    let scales = match reference.kind {
+        Kind::Squared if contract.scale == 1.0 => vec![1.0, 0.5],
+        _ => vec![contract.scale],
+    };
+    let mut forms = Vec::new();
+    for scale in scales {
+        for reduction in &reductions {
+            for reference in &references {
+                let (reference, reduction) = (reference.clone(), *reduction);
+                forms.push(Accepted { reference, reduction, scale });
+            }
+        }
+    }
+    forms
+}
+
+/// A formula of the user's own gives numbers for what it is tested with.
+fn usable(probes: &Probes<'_>, first: &Probe, form: &Accepted) -> Result<()> {
+    let value = form.value(&first.point);
+    match value.is_finite() {
+        true => Ok(()),
+        false => Err(Failure::not_run(format!(
+            "the formula of the contract `{}` gives {} for random predictions",
+            probes.contract.name,
+            number(value),
+        ))
+        .help("say with `predictions(range)` and `targets(range)` where they lie")),
+    }
+}
+
+/// The first call, made twice; what else the closure takes, where it does not take what the contract says.
+fn first_call(
+    loss: &mut Loss<'_>,
+    probes: &Probes<'_>,
+    first: &Probe,
+) -> Result<std::result::Result<f64, Seen>> {
+    let called = loss.raw(&first.prediction, &first.target);
+    let once = match called {
+        Ok(once) => once,
+        Err(failure) => {
+            return match otherwise(loss, probes, first)? {
+                Some(seen) => Ok(Err(seen)),
+                None => Err(failure.help(
+                    "say what the loss takes with `shape`, `target_shape`, `dtype` and `target_dtype` of the contract",
+                )),
+            };
+        }
+    };
+    let twice = loss.raw(&first.prediction, &first.target)?;
+    if !same_bits(&once, &twice)? {
+        return Err(Failure::not_run(
+            "two calls of the loss with the same tensors give two results: it cannot be compared",
+        )
+        .fact("values", format!("{}, then {}", once, twice))
+        .help("take what is drawn at random out of the closure: augmentation, dropout, sampled negatives"));
+    }
+    Ok(Ok(crate::measure::values::scalar(&once)?))
+}
+
+/// A loss that does not take its contract's tensors: does it take others?
+fn otherwise(loss: &mut Loss<'_>, probes: &Probes<'_>, first: &Probe) -> Result<Option<Seen>> {
+    let point = &first.point;
+    if !probes.are_labels() || !probes.kind.is_of_classes() {
+        return Ok(None);
+    }
+    if let Some(ignored) = probes.ignored() {
+        let other = probes.with_labels_that_count(first)?;
+        if loss.value(&first.prediction, &other).is_ok() {
+            let evidence = format!(
+                "with labels of 0..{} alone it is none; a label of {ignored} is declared as one to ignore",
+                probes.contract.classes,
+            );
+            return Ok(Some(Seen::new(
+                format!("the loss is an error where a label is {ignored}"),
+                Finding::confirmed(Cause::LabelOutOfRange, evidence).advice_is(
+                    "mask the ignored labels before the loss: candle's own losses know no label to ignore",
+                ),
+            )));
+        }
+    }
+    // A scalar head trained on the class's number.
+    let one = first.prediction.narrow(candle_core::D::Minus1, 0, 1)?.contiguous()?;
+    for prediction in [one.clone(), one.flatten_all()?] {
+        let Ok(value) = loss.value(&prediction, &first.target) else { continue };
+        let numbers = crate::measure::values::to_f64_vec(&prediction)?;
+        let squares = numbers.iter().zip(&point.target).map(|(p, t)| (p - t) * (p - t));
+        let mean = squares.sum::<f64>() / numbers.len() as f64;
+        if (value - mean).abs() <= 1e-2 * mean {
+            let evidence = format!(
+                "with predictions of dims {:?} its value is exactly the squared error of the class's number: class 3 \
+                 counts as nearer to 4 than to 9, and renaming the classes changes the loss",
+                prediction.dims(),
+            );
+            return Ok(Some(Seen::new(
+                "the loss takes one number for each row, not a score for each class",
+                Finding::confirmed(Cause::NotInvariant, evidence).advice_is(
+                    "give the model an output for each class, and take `loss::cross_entropy`",
+                ),
+            )));
+        }
+    }
+    Ok(None)
+}

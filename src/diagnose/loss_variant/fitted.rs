@@ -1,0 +1,141 @@
+//! Losses that are another one's multiple, or the claimed one with another constant.
+
+use super::{Change, Claim, Explained, Sample, gives};
+use crate::{
+    Cause,
+    measure::losses::{Kind, terms},
+    verdict::number,
+};
+
+pub(super) fn explain(
+    claim: &Claim<'_>,
+    changes: &[Change],
+    samples: &[Sample<'_>],
+) -> Option<Explained> {
+    smoothing(claim, samples)
+        .or_else(|| delta(claim, samples))
+        .or_else(|| multiple(claim, changes, samples))
+}
+
+fn reduced(change: &Change, claim: &Claim<'_>, sample: &Sample<'_>) -> f64 {
+    let point = change.point(sample.point);
+    claim.scale * claim.reduction.of(&terms(&change.reference, &point), point.width)
+}
+
+/// A loss of smoothed labels is linear in the share: two values tell it, the other samples confirm it.
+fn smoothing(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
+    let first = samples.iter().find(|sample| sample.value.is_finite())?;
+    let of_labels =
+        matches!(claim.reference.kind, Kind::CrossEntropy | Kind::NegativeLogLikelihood);
+    if !of_labels || first.point.soft {
+        return None;
+    }
+    let classes = first.point.width as f64;
+    let with = |share: f64| {
+        let mut change = Change::none(claim);
+        change.reference.other = share / classes;
+        change.reference.own = 1.0 - share + share / classes;
+        change
+    };
+    let (none, all) = (reduced(&with(0.0), claim, first), reduced(&with(1.0), claim, first));
+    let share = (first.value - none) / (all - none);
+    if !(share > 1e-3 && share < 1.0 - 1e-3)
+        || !gives(&with(share), claim, claim.reduction, 1.0, samples)
+    {
+        return None;
+    }
+    let declared = match claim.smoothing {
+        Some(declared) => format!("{} is declared", number(declared)),
+        None => "none is declared".to_owned(),
+    };
+    Some(Explained {
+        says: format!(
+            "the {} with a label smoothing of {} over all classes; {declared}",
+            claim.name,
+            number(share),
+        ),
+        causes: vec![Cause::ValuesDiffer],
+        advice: Some(format!(
+            "where it is meant, declare it: `contract.label_smoothing({})`",
+            number(share)
+        )),
+    })
+}
+
+/// A Huber loss grows with its delta: bisection finds the one that gives the first sample.
+fn delta(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
+    let first = samples.iter().find(|sample| sample.value.is_finite())?;
+    let Kind::Huber(declared) = claim.reference.kind else {
+        return None;
+    };
+    let with = |delta: f64| {
+        let mut change = Change::none(claim);
+        change.reference.kind = Kind::Huber(delta);
+        change
+    };
+    let (mut low, mut high) = (1e-6 * declared, 1e3 * declared);
+    for _ in 0..60 {
+        let middle = (low * high).sqrt();
+        if reduced(&with(middle), claim, first) < first.value {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    if !gives(&with(high), claim, claim.reduction, 1.0, samples) || high > 900.0 * declared {
+        return None;
+    }
+    Some(Explained {
+        says: format!("the Huber loss of delta {}; {} is declared", number(high), number(declared)),
+        causes: vec![Cause::ValuesDiffer],
+        advice: Some("give the loss and the contract one delta".to_owned()),
+    })
+}
+
+/// The same factor on every sample, whatever their rows.
+fn multiple(claim: &Claim<'_>, changes: &[Change], samples: &[Sample<'_>]) -> Option<Explained> {
+    let none = Change::none(claim);
+    for change in std::iter::once(&none).chain(changes) {
+        let first = samples.iter().find(|sample| sample.value.is_finite())?;
+        let factor = first.value / reduced(change, claim, first);
+        if !factor.is_finite() || !(factor.abs() > 1e-6 && factor.abs() < 1e6) {
+            continue;
+        }
+        // Two samples fix a factor by chance more easily than a whole loss: three have to agree.
+        let finite = samples.iter().filter(|sample| sample.value.is_finite()).count();
+        let scaled = Claim { scale: claim.scale * factor, ..*claim };
+        if finite < 3 || !gives(change, &scaled, claim.reduction, 1.0, samples) {
+            continue;
+        }
+        let names = [
+            (1.0 / std::f64::consts::LN_2, "a logarithm of base 2 gives that"),
+            (1.0 / std::f64::consts::LN_10, "a logarithm of base 10 gives that"),
+        ];
+        let close = |value: f64| (factor.abs() / value - 1.0).abs() < 1e-3;
+        let known = names.iter().find(|(value, _)| close(*value)).map(|(_, why)| (*why).to_owned());
+        let known = known.or(match claim.reference.kind {
+            Kind::Huber(delta) if close(1.0 / delta) => {
+                Some("divided by delta it is PyTorch's `SmoothL1Loss`".to_owned())
+            }
+            _ => None,
+        });
+        let why = known.map(|why| format!("; {why}")).unwrap_or_default();
+        let own = change.cause.into_iter();
+        let causes = match factor < 0.0 {
+            true => own.chain([Cause::LossSign]).collect(),
+            false if change.cause.is_none() => vec![Cause::ValuesDiffer],
+            false => own.collect(),
+        };
+        return Some(Explained {
+            says: format!("{} times {}{why}", number(factor), change.says),
+            causes,
+            advice: change.cause.is_none().then(|| {
+                format!(
+                    "where the factor is meant, declare it: `contract.scale({})`",
+                    number(factor)
+                )
+            }),
+        });
+    }
+    None
+}
