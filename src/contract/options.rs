@@ -116,6 +116,26 @@ impl Contract {
         self
     }
 
+    /// The name, and what is meant otherwise than usual: `cross-entropy over 5 classes, label 0 ignored`.
+    pub(crate) fn described(&self) -> String {
+        let mut parts = vec![self.name.clone()];
+        if let Some(share) = self.smoothing {
+            parts.push(format!("label smoothing of {share}"));
+        }
+        if let Some(reference) = &self.reference {
+            parts.extend(reference.ignored.map(|label| format!("label {label} ignored")));
+            parts.extend(reference.class_weights.as_ref().map(|_| "weighted by class".to_owned()));
+            parts.extend(
+                (reference.positive != 1.0)
+                    .then(|| format!("positive weight {}", reference.positive)),
+            );
+            parts.extend((reference.shift != 0).then(|| "of the next token".to_owned()));
+        }
+        parts.extend((self.scale != 1.0).then(|| format!("times {}", self.scale)));
+        parts.extend(self.sum.then(|| "summed".to_owned()));
+        parts.join(", ")
+    }
+
     fn of_labels(mut self, option: &'static str, set: impl FnOnce(&mut Reference)) -> Self {
         match &mut self.reference {
             Some(reference) if is_of_labels(&reference.kind) => set(reference),

@@ -290,9 +290,9 @@ fn of_binary_logits(changes: &mut Changes<'_>) {
 
 fn binary(changes: &mut Changes<'_>) {
     let (name, weight) = (changes.claim.name, changes.claim.reference.positive);
-    let says = format!("the term of the targets of 1 alone, of the {name}");
+    let says = format!("the {name}, of the targets of 1 alone");
     changes.add(Cause::ValuesDiffer, says, Point::clone, |r| r.negative = 0.0);
-    let says = format!("the term of the targets of 0 alone, of the {name}");
+    let says = format!("the {name}, of the targets of 0 alone");
     changes.add(Cause::ValuesDiffer, says, Point::clone, |r| (r.positive, r.negative) = (0.0, 1.0));
     let says = format!("the {name} with 1 and 0 in each other's place");
     changes.add(

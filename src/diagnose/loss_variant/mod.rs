@@ -61,7 +61,7 @@ pub(crate) fn explain(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Expla
     for change in all() {
         for negated in [false, true] {
             let sign = if negated { -1.0 } else { 1.0 };
-            for reduction in REDUCTIONS {
+            for reduction in std::iter::once(claim.reduction).chain(REDUCTIONS) {
                 if gives(change, claim, reduction, sign, samples) {
                     return Some(told(claim, change, reduction, negated));
                 }
@@ -74,8 +74,8 @@ pub(crate) fn explain(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Expla
 const REDUCTIONS: [Reduction; 12] = [
     Reduction::Mean,
     Reduction::Sum,
-    Reduction::MeanOfRowSums,
     Reduction::OverNumber,
+    Reduction::MeanOfRowSums,
     Reduction::MeanOfRowMeans,
     Reduction::OverWidth,
     Reduction::SumOfRowMeans,

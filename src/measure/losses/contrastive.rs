@@ -18,8 +18,10 @@ pub(crate) struct Pairs {
 }
 
 /// The cost of each pair.
-pub(super) fn costs(pairs: Pairs, point: &Point) -> Vec<f64> {
-    let a: Vec<&[f64]> = point.prediction.chunks_exact(point.width).collect();
+pub(super) fn costs(pairs: Pairs, point: &Point, normalised: bool) -> Vec<f64> {
+    let unit = normalised.then(|| point.map_rows(unit));
+    let a = unit.as_ref().unwrap_or(point);
+    let a: Vec<&[f64]> = a.prediction.chunks_exact(point.width).collect();
     let b: Vec<&[f64]> = point.target.chunks_exact(point.width).collect();
     if !pairs.one_pool {
         let there = one_way(&a, &b, pairs.temperature);
@@ -39,6 +41,11 @@ pub(super) fn costs(pairs: Pairs, point: &Point) -> Vec<f64> {
         log_sum_exp(others) - score((i + n) % (2 * n))
     };
     (0..n).map(|i| (cost(i) + cost(i + n)) / 2.0).collect()
+}
+
+fn unit(row: &[f64]) -> Vec<f64> {
+    let size = dot(row, row).sqrt();
+    row.iter().map(|v| v / size).collect()
 }
 
 fn one_way(from: &[&[f64]], to: &[&[f64]], temperature: f64) -> Vec<f64> {

@@ -88,6 +88,8 @@ pub(crate) struct Reference {
     pub(crate) shift: i64,
     /// Every prediction against every target.
     pub(crate) crossed: bool,
+    /// Log-probabilities or embeddings, which are normalised, are so once more: another gradient and the same value.
+    pub(crate) normalised: bool,
 }
 
 impl Reference {
@@ -102,6 +104,7 @@ impl Reference {
             ignored: None,
             shift: 0,
             crossed: false,
+            normalised: false,
         }
     }
 

@@ -22,7 +22,10 @@ impl Terms {
 
 pub(crate) fn terms(reference: &Reference, point: &Point) -> Terms {
     match &reference.kind {
-        Kind::Contrastive(pairs) => Terms::even(contrastive::costs(*pairs, point), point.rows),
+        Kind::Contrastive(pairs) => {
+            let costs = contrastive::costs(*pairs, point, reference.normalised);
+            Terms::even(costs, point.rows)
+        }
         Kind::Rows(cost) => {
             let (wide, deep) = (point.row_len().max(1), point.target.len() / point.rows.max(1));
             let rows = point.prediction.chunks_exact(wide);
@@ -41,6 +44,7 @@ fn of_classes(reference: &Reference, point: &Point) -> Terms {
         .predictions()
         .map(|row| match reference.kind {
             Kind::CrossEntropy => log_softmax(row),
+            _ if reference.normalised => log_softmax(row),
             _ => row.to_vec(),
         })
         .collect();

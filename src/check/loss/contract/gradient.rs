@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     Cause, Finding, Result,
-    measure::{losses::slopes, noise::epsilon, values::multi_index},
+    measure::{
+        losses::{Kind, slopes},
+        noise::epsilon,
+        values::multi_index,
+    },
     verdict::{count, listed, number},
 };
 
@@ -36,11 +40,27 @@ pub(super) fn judge(
         return Ok(true);
     }
     let Some(accepted) = &values.accepted else { return Ok(false) };
+    // What is normalised already may be normalised again, log-probabilities and embeddings: the value is the same, and the
+    // gradient is the part of it along the normalised ones.
+    let mut forms = vec![accepted.clone()];
+    if probes.kind.is_of_classes() || matches!(probes.kind, Kind::Contrastive(_)) {
+        forms.push(accepted.clone());
+        forms[1].reference.normalised = true;
+    }
     for measured in values.samples.iter().filter(|m| m.probe.aim == Aim::Random).take(2) {
         let probe = &measured.probe;
         let gradient = loss.gradient(&probe.prediction, &probe.target)?;
         let Some(gradient) = gradient else { continue };
-        if let Some(wrong) = compare(&gradient, accepted, probes, probe)? {
+        let mut wrong = None;
+        for form in &forms {
+            let compared = compare(&gradient, form, probes, probe)?;
+            if compared.is_none() {
+                wrong = None;
+                break;
+            }
+            wrong = wrong.or(compared);
+        }
+        if let Some(wrong) = wrong {
             seen.push(wrong);
             break;
         }
@@ -143,9 +163,10 @@ fn told(
     let names: Vec<String> = silent.iter().map(usize::to_string).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let evidence = format!(
-        "{} of {} get a gradient of exactly 0, and should not: {}",
+        "{} of {} get a gradient of exactly 0, where the loss has a slope: {} {}",
         silent.len(),
         count(rows, "row"),
+        if silent.len() == 1 { "row" } else { "rows" },
         listed(&names),
     );
     Some(Finding::confirmed(Cause::LossIgnoresRows, evidence))

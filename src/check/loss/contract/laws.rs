@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{
     Seen,
     closure::Loss,
-    probes::{Aim, Probes},
+    probes::{Aim, Probe, Probes},
     value::digits,
 };
 use crate::{
@@ -61,10 +61,10 @@ pub(super) fn judge(
     };
     let has = |law: Law| contract.laws.contains(&law);
     if has(Law::EveryRowCounts) {
-        laws.every_row_counts(loss, seen)?;
+        seen.extend(laws.silent_rows(loss)?);
     }
     if has(Law::TargetMatters) {
-        laws.target_matters(loss, seen)?;
+        seen.extend(laws.target_ignored(loss)?);
     }
     if has(Law::RowOrder) {
         laws.row_order(loss, seen)?;
@@ -91,6 +91,19 @@ pub(super) fn judge(
     Ok(())
 }
 
+/// What a loss that no formula explains does not look at: rows, or the target.
+pub(super) fn overlooked(loss: &mut Loss<'_>, probe: &Probe, value: f64) -> Result<Vec<Seen>> {
+    let laws = Laws {
+        prediction: probe.prediction.clone(),
+        target: probe.target.clone(),
+        rows: probe.prediction.dims()[0],
+        value,
+        near: 0.0,
+    };
+    let target = laws.target_ignored(loss)?;
+    Ok(target.into_iter().chain(laws.silent_rows(loss)?).collect())
+}
+
 struct Laws {
     prediction: Tensor,
     target: Tensor,
@@ -100,7 +113,8 @@ struct Laws {
 }
 
 impl Laws {
-    fn every_row_counts(&self, loss: &mut Loss<'_>, seen: &mut Vec<Seen>) -> Result<()> {
+    /// Rows whose prediction moves nothing.
+    fn silent_rows(&self, loss: &mut Loss<'_>) -> Result<Option<Seen>> {
         let noise = Seed::new(0).uniform(
             "another prediction",
             0.2..0.8,
@@ -110,31 +124,40 @@ impl Laws {
         )?;
         // Between the prediction and one half: inside of whatever range the loss takes.
         let other = ((&self.prediction * 0.5)? + (noise * 0.25)?)?;
+        // The bits of a loss in half precision are too few to show one row: its gradient has to be silent, too.
+        let Some(gradient) = loss.gradient(&self.prediction, &self.target)? else {
+            return Ok(None);
+        };
+        let row_len = gradient.len() / self.rows.max(1);
         let mut silent = Vec::new();
         for row in 0..self.rows {
-            let mut parts = vec![self.prediction.narrow(0, 0, row)?, other.narrow(0, row, 1)?];
-            parts.push(self.prediction.narrow(0, row + 1, self.rows - row - 1)?);
+            if gradient[row * row_len..(row + 1) * row_len].iter().any(|slope| *slope != 0.0) {
+                continue;
+            }
+            let before = self.prediction.narrow(0, 0, row)?;
+            let after = self.prediction.narrow(0, row + 1, self.rows - row - 1)?;
+            let mut parts = vec![before, other.narrow(0, row, 1)?, after];
             parts.retain(|part| part.dims()[0] > 0);
             let moved = Tensor::cat(&parts, 0)?;
             if loss.value(&moved, &self.target)?.to_bits() == self.value.to_bits() {
                 silent.push(row.to_string());
             }
         }
-        if !silent.is_empty() {
-            let names: Vec<&str> = silent.iter().map(String::as_str).collect();
-            let evidence =
-                format!("another prediction in these moves nothing: row {}", listed(&names));
-            seen.push(Seen::new(
-                format!("{} of {} do not count in the loss", silent.len(), count(self.rows, "row")),
-                Finding::confirmed(Cause::LossIgnoresRows, evidence),
-            ));
+        if silent.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let names: Vec<&str> = silent.iter().map(String::as_str).collect();
+        let rows = if silent.len() == 1 { "row" } else { "rows" };
+        let evidence = format!("another prediction in {rows} {} moves nothing", listed(&names));
+        Ok(Some(Seen::new(
+            format!("{} of {} do not count in the loss", silent.len(), count(self.rows, "row")),
+            Finding::confirmed(Cause::LossIgnoresRows, evidence),
+        )))
     }
 
-    fn target_matters(&self, loss: &mut Loss<'_>, seen: &mut Vec<Seen>) -> Result<()> {
+    fn target_ignored(&self, loss: &mut Loss<'_>) -> Result<Option<Seen>> {
         if self.target.rank() == 0 || self.target.dims()[0] < 2 {
-            return Ok(());
+            return Ok(None);
         }
         let turned = rotate(&self.target, 1)?;
         let others = match is_floating(self.target.dtype()) {
@@ -143,17 +166,16 @@ impl Laws {
         };
         for other in others {
             if loss.value(&self.prediction, &other)?.to_bits() != self.value.to_bits() {
-                return Ok(());
+                return Ok(None);
             }
         }
-        seen.push(Seen::new(
+        Ok(Some(Seen::new(
             "the loss does not depend on the target",
             Finding::confirmed(
                 Cause::LossIgnoresTarget,
                 format!("it is {} for other targets too, bit for bit", digits(self.value)),
             ),
-        ));
-        Ok(())
+        )))
     }
 
     fn row_order(&self, loss: &mut Loss<'_>, seen: &mut Vec<Seen>) -> Result<()> {

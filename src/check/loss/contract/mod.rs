@@ -156,7 +156,7 @@ impl LossContract {
             takes_labels_outside: None,
         };
         let mut seen = Vec::new();
-        let mut facts = vec![("contract", contract.name.clone())];
+        let mut facts = vec![("contract", contract.described())];
         let probes = Probes::new(contract, seed);
         if let Some(probes) = &probes {
             let values = Values::measure(&mut loss, probes, &mut seen)?;
@@ -203,7 +203,8 @@ fn loss_called_with(probes: &Probes<'_>) -> Result<String> {
 
 /// `1.46, 0 expected`.
 fn beside(value: f64, expected: f64) -> String {
-    let same = (value - expected).abs() <= 5e-3 * expected.abs();
+    let expected = if expected.abs() < 1e-9 { 0.0 } else { expected };
+    let same = (value - expected).abs() <= 5e-3 * expected.abs() + 1e-9;
     match same {
         true => number(value),
         false => format!("{}, {} expected", number(value), number(expected)),

@@ -85,6 +85,11 @@ impl<'c> Probes<'c> {
         Some(Self { contract, kind, shape, target_shape, rows, seed })
     }
 
+    /// The same probes for another contract.
+    pub(super) fn of<'o>(&self, contract: &'o Contract) -> Option<Probes<'o>> {
+        Probes::new(contract, self.seed)
+    }
+
     /// The same probes for other dims of a row.
     pub(super) fn shaped(&self, shape: &[usize], target_shape: &[usize]) -> Self {
         Self {
@@ -128,6 +133,7 @@ impl<'c> Probes<'c> {
                 Kind::Squared
                 | Kind::Absolute
                 | Kind::Huber(_)
+                | Kind::CrossEntropy
                 | Kind::BinaryCrossEntropyWithLogits => {
                     Some(self.draws("prediction", aim, rows, (0.1, 0.9), n))
                 }

@@ -3,10 +3,15 @@
 use super::{
     LossContractReport, Seen, beside,
     closure::Loss,
+    laws,
     probes::{Aim, Probe, Probes},
 };
+use std::error::Error;
+
+use candle_core::DType;
+
 use crate::{
-    Cause, Failure, Finding, Result,
+    Cause, Contract, Failure, Finding, Result,
     diagnose::loss_variant::{Claim, Explained, Sample, explain, tolerance},
     measure::{
         losses::{Kind, Point, Reduction, Reference, terms},
@@ -35,9 +40,13 @@ impl Accepted {
         self.scale * tolerance(&terms, point, self.reduction, epsilon)
     }
 
+    /// How far a measured value is from this form's.
+    fn off(&self, measured: &Measured) -> f64 {
+        (measured.value - self.value(&measured.probe.point)).abs()
+    }
+
     pub(super) fn agrees(&self, measured: &Measured, epsilon: f64) -> bool {
-        let expected = self.value(&measured.probe.point);
-        (measured.value - expected).abs() <= self.tolerance(&measured.probe.point, epsilon)
+        self.off(measured) <= self.tolerance(&measured.probe.point, epsilon)
     }
 }
 
@@ -117,17 +126,32 @@ impl Values {
         more(Aim::Perfect, n, &mut ends)?;
         more(Aim::Wrong, n, &mut ends)?;
 
-        let accepted = forms.iter().find(|form| samples.iter().all(|s| form.agrees(s, epsilon)));
-        let accepted = accepted.cloned();
+        // In half precision several forms can be within rounding: the nearest is meant.
+        let agreeing = forms.iter().filter(|form| samples.iter().all(|s| form.agrees(s, epsilon)));
+        let off = |form: &Accepted| samples.iter().map(|m| form.off(m)).sum::<f64>();
+        let accepted = agreeing.min_by(|a, b| off(a).total_cmp(&off(b))).cloned();
         let values = Self { samples, ends, accepted, declared, epsilon };
         if values.accepted.is_none() {
-            seen.push(values.differs(probes));
+            let fine = in_f32(loss, probes, &forms)?;
+            let (differs, explained) = values.differs(probes, fine);
+            // Where no formula explains the values, the closure itself is asked. Ignored labels move nothing by right.
+            if !explained
+                && probes.ignored().is_none()
+                && let Some(longest) = values.longest()
+            {
+                let overlooked = laws::overlooked(loss, &longest.probe, longest.value)?;
+                seen.extend(
+                    overlooked.into_iter().map(|o| Seen::new(&differs.headline, o.finding)),
+                );
+            }
+            seen.push(differs);
         }
         Ok(values)
     }
 
     /// The closure computes something else: what?
-    fn differs(&self, probes: &Probes<'_>) -> Seen {
+    /// Whether a known mistake explains it is the second value.
+    fn differs(&self, probes: &Probes<'_>, fine_in_f32: bool) -> (Seen, bool) {
         let contract = probes.contract;
         let claim = Claim {
             name: &contract.name,
@@ -154,7 +178,19 @@ impl Values {
             }
             None => format!("the loss is not the {}", contract.name),
         };
-        let finding = match explain(&claim, &samples) {
+        let known = match fine_in_f32 {
+            true => None,
+            false => explain(&claim, &samples),
+        };
+        let is_known = known.is_some() || fine_in_f32;
+        let finding = match known {
+            None if fine_in_f32 => Finding::confirmed(
+                Cause::PrecisionLoss,
+                format!(
+                    "the same closure gives the right values in f32: {} is too coarse for its sums",
+                    contract.dtype.as_str(),
+                ),
+            ),
             Some(explained) => self.explained(&explained, samples.len()),
             None => {
                 let evidence = format!(
@@ -166,7 +202,7 @@ impl Values {
                 )
             }
         };
-        Seen::new(headline, finding)
+        (Seen::new(headline, finding), is_known)
     }
 
     fn explained(&self, explained: &Explained, batches: usize) -> Finding {
@@ -191,6 +227,11 @@ impl Values {
             Some(advice) => finding.advice_is(advice.clone()),
             None => finding,
         }
+    }
+
+    fn longest(&self) -> Option<&Measured> {
+        let random = self.samples.iter().filter(|s| s.probe.aim == Aim::Random);
+        random.max_by_key(|m| m.probe.point.rows)
     }
 
     /// The sample that is furthest from the reference, and what the reference gives for it.
@@ -240,8 +281,8 @@ impl Values {
             _ => "averaged over the batch",
         });
         report.probes = self.samples.len() + self.ends.len();
-        let off = |m: &Measured| (m.value - form.value(&m.probe.point)).abs();
-        report.max_absolute_difference = self.samples.iter().map(off).fold(0.0, f64::max);
+        report.max_absolute_difference =
+            self.samples.iter().map(|m| form.off(m)).fold(0.0, f64::max);
     }
 
     /// A perfect prediction has its floor; it costs less than one that knows nothing, and that less than a wrong one.
@@ -255,8 +296,8 @@ impl Values {
         }
         let floor = accepted.value(&perfect.probe.point);
         let usual = uniform.map_or(1.0, |m| m.value.abs());
-        // A clamp of probabilities a little inside of 0 and 1 leaves this much above the floor.
-        let near = 1e-3 * usual + accepted.tolerance(&perfect.probe.point, self.epsilon);
+        // A clamp of probabilities to 0.001 and 0.999 leaves this much above the floor.
+        let near = 5e-3 * usual + accepted.tolerance(&perfect.probe.point, self.epsilon);
         if (perfect.value - floor).abs() > near {
             let (value, floor) = (digits(perfect.value), digits(floor));
             seen.push(Seen::new(
@@ -324,6 +365,23 @@ fn forms(probes: &Probes<'_>) -> Vec<Accepted> {
     forms
 }
 
+/// Whether a closure that is wrong in half precision is right in f32.
+fn in_f32(loss: &mut Loss<'_>, probes: &Probes<'_>, forms: &[Accepted]) -> Result<bool> {
+    if !matches!(probes.contract.dtype, DType::F16 | DType::BF16) {
+        return Ok(false);
+    }
+    let contract = Contract { dtype: DType::F32, ..probes.contract.clone() };
+    let Some(probes) = probes.of(&contract) else { return Ok(false) };
+    let mut measured = Vec::new();
+    for rows in [probes.rows, probes.rows + 3] {
+        let probe = probes.probe(Aim::Random, rows)?;
+        let Ok(value) = loss.value(&probe.prediction, &probe.target) else { return Ok(false) };
+        measured.push(Measured { probe, value });
+    }
+    let epsilon = f64::from(f32::EPSILON);
+    Ok(forms.iter().any(|form| measured.iter().all(|m| form.agrees(m, epsilon))))
+}
+
 /// A formula of the user's own gives numbers for what it is tested with.
 fn usable(probes: &Probes<'_>, first: &Probe, form: &Accepted) -> Result<()> {
     let value = form.value(&first.point);
@@ -350,6 +408,8 @@ fn first_call(
         Err(failure) => {
             return match otherwise(loss, probes, first)? {
                 Some(seen) => Ok(Err(seen)),
+                // Anything else that cannot be used has its own help.
+                None if failure.source().is_none() => Err(failure),
                 None => Err(failure.help(
                     "say what the loss takes with `shape`, `target_shape`, `dtype` and `target_dtype` of the contract",
                 )),
