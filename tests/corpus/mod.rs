@@ -53,11 +53,11 @@ pub(crate) fn entries() -> Vec<Entry> {
         inputs::ENTRIES,
         pipeline::ENTRIES,
         starts::ENTRIES,
-        contracts::ENTRIES,
         steps::ENTRIES,
         learning::ENTRIES,
         two_modes::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
+    let groups = groups.chain(contracts::entries());
     groups.chain(gradients::entries()).chain(dependence::entries()).collect()
 }

@@ -187,6 +187,12 @@ fn of_classes(changes: &mut Changes<'_>) {
         let says = format!("the {name} with the ignored label counted as any other");
         let change = changes.add(Cause::PaddingLeak, says, Point::clone, |r| r.ignored = None);
         change.advice = Some("mask the padded positions in the loss".to_owned());
+        let says = format!("the {name} with the ignored label counted as class 0");
+        let zero = |point: &Point| Point {
+            target: point.target.iter().map(|label| label.max(0.0)).collect(),
+            ..point.clone()
+        };
+        changes.add(Cause::PaddingLeak, says, zero, |r| r.ignored = None);
     }
     if reference.class_weights.is_some() {
         let says = format!("the {name} without the class weights");
