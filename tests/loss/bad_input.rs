@@ -43,6 +43,26 @@ fn contracts_that_cannot_be_tested() {
 }
 
 #[test]
+fn examples_that_cannot_be_used() {
+    let device = &candle_core::Device::Cpu;
+    let y = Tensor::new(&[1f32, 2.0], device).unwrap();
+    let nan = Tensor::new(&[f32::NAN, 1.0], device).unwrap();
+    let with =
+        |p: &Tensor, y: &Tensor, value: f64| sentence(contract::custom("c").known(p, y, value));
+    insta::assert_snapshot!(with(&nan, &y, 1.0), @"an example is with a prediction that is not finite; allowed: finite values");
+    insta::assert_snapshot!(with(&y, &nan, 1.0), @"an example is with a target that is not finite; allowed: finite values");
+    insta::assert_snapshot!(with(&y, &y, f64::NAN), @"an example is of a loss of NaN; allowed: a finite number");
+    insta::assert_snapshot!(with(&y.narrow(0, 0, 0).unwrap(), &y, 1.0), @"an example is with a prediction of dims [0], empty; allowed: at least one value");
+    insta::assert_snapshot!(with(&y.to_dtype(DType::U32).unwrap(), &y, 1.0), @"an example is with a prediction of dtype u32; allowed: a float dtype");
+    let scalar = Tensor::new(3f32, device).unwrap();
+    insta::assert_snapshot!(with(&scalar, &scalar, 3.0), @"`contract` is one of scalars alone; allowed: an example with the batch as its first dimension");
+    // Views are tensors as others are.
+    let column = Tensor::new(&[[1f32, 5.0], [2.0, 7.0]], device).unwrap().t().unwrap();
+    let contract = contract::custom("mse").known(&column, &(&column + 1.0).unwrap(), 1.0);
+    LossContract::new().check(loss::mse, &contract).unwrap();
+}
+
+#[test]
 fn losses_that_cannot_be_used() {
     let error = refused(|_, _| candle_core::bail!("no such loss"), contract::mse());
     insta::assert_snapshot!(error.text(), @"
@@ -63,7 +83,6 @@ fn losses_that_cannot_be_used() {
       panic        out of ideas
       called with  a prediction of dims [12, 3], f32, and a target of dims [12, 3], f32
 
-      help       say what the loss takes with `shape`, `target_shape`, `dtype` and `target_dtype` of the contract
       rerun      cargo test loss::bad_input::losses_that_cannot_be_used
     ");
     let rows = refused(|p, y| (p - y)?.sqr()?.mean(1), contract::mse());
@@ -73,7 +92,7 @@ fn losses_that_cannot_be_used() {
 
       called with  a prediction of dims [12, 3], f32, and a target of dims [12, 3], f32
 
-      help       say what the loss takes with `shape`, `target_shape`, `dtype` and `target_dtype` of the contract
+      help       end the loss with `mean_all()`
       rerun      cargo test loss::bad_input::losses_that_cannot_be_used
     ");
     let count = refused(

@@ -1,6 +1,6 @@
 //! Losses that are another one's multiple, or the claimed one with another constant.
 
-use super::{Change, Claim, Explained, Sample, gives};
+use super::{Change, Claim, Costs, Explained, Sample};
 use crate::{
     Cause,
     measure::losses::{Kind, terms},
@@ -10,11 +10,16 @@ use crate::{
 pub(super) fn explain(
     claim: &Claim<'_>,
     changes: &[Change],
+    costs: &[Costs],
     samples: &[Sample<'_>],
 ) -> Option<Explained> {
     smoothing(claim, samples)
         .or_else(|| delta(claim, samples))
-        .or_else(|| multiple(claim, changes, samples))
+        .or_else(|| multiple(claim, changes, costs, samples))
+}
+
+fn gives(change: &Change, claim: &Claim<'_>, samples: &[Sample<'_>]) -> bool {
+    Costs::new(change, samples).give(claim, claim.reduction, 1.0, samples)
 }
 
 fn reduced(change: &Change, claim: &Claim<'_>, sample: &Sample<'_>) -> f64 {
@@ -39,9 +44,7 @@ fn smoothing(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
     };
     let (none, all) = (reduced(&with(0.0), claim, first), reduced(&with(1.0), claim, first));
     let share = (first.value - none) / (all - none);
-    if !(share > 1e-3 && share < 1.0 - 1e-3)
-        || !gives(&with(share), claim, claim.reduction, 1.0, samples)
-    {
+    if !(share > 1e-3 && share < 1.0 - 1e-3) || !gives(&with(share), claim, samples) {
         return None;
     }
     let declared = match claim.smoothing {
@@ -82,7 +85,7 @@ fn delta(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
             high = middle;
         }
     }
-    if !gives(&with(high), claim, claim.reduction, 1.0, samples) || high > 900.0 * declared {
+    if !gives(&with(high), claim, samples) || high > 900.0 * declared {
         return None;
     }
     Some(Explained {
@@ -93,18 +96,24 @@ fn delta(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
 }
 
 /// The same factor on every sample, whatever their rows.
-fn multiple(claim: &Claim<'_>, changes: &[Change], samples: &[Sample<'_>]) -> Option<Explained> {
-    let none = Change::none(claim);
-    for change in std::iter::once(&none).chain(changes) {
-        let first = samples.iter().find(|sample| sample.value.is_finite())?;
-        let factor = first.value / reduced(change, claim, first);
+fn multiple(
+    claim: &Claim<'_>,
+    changes: &[Change],
+    costs: &[Costs],
+    samples: &[Sample<'_>],
+) -> Option<Explained> {
+    let first = samples.iter().position(|sample| sample.value.is_finite())?;
+    for (change, costs) in changes.iter().zip(costs) {
+        let (terms, point) = &costs.0[first];
+        let own = claim.scale * claim.reduction.of(terms, point.width);
+        let factor = samples[first].value / own;
         if !factor.is_finite() || !(factor.abs() > 1e-6 && factor.abs() < 1e6) {
             continue;
         }
         // Two samples fix a factor by chance more easily than a whole loss: three have to agree.
         let finite = samples.iter().filter(|sample| sample.value.is_finite()).count();
         let scaled = Claim { scale: claim.scale * factor, ..*claim };
-        if finite < 3 || !gives(change, &scaled, claim.reduction, 1.0, samples) {
+        if finite < 3 || !costs.give(&scaled, claim.reduction, 1.0, samples) {
             continue;
         }
         let names = [

@@ -9,7 +9,7 @@ mod tolerance;
 
 use crate::{
     Cause,
-    measure::losses::{Point, Reduction, Reference, terms},
+    measure::losses::{Point, Reduction, Reference, Terms, terms},
     verdict::number,
 };
 
@@ -49,26 +49,27 @@ const LEAST_FINITE: usize = 2;
 
 /// The first mistake, or pair of mistakes, that gives every sample.
 pub(crate) fn explain(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
-    let changes = changes::of(claim);
-    let none = Change::none(claim);
-    let all = || std::iter::once(&none).chain(&changes);
-    // One mistake before two: first another reduction or sign alone, then another loss alone, then both.
-    for change in all() {
-        if gives(change, claim, claim.reduction, 1.0, samples) {
+    let changes: Vec<Change> =
+        std::iter::once(Change::none(claim)).chain(changes::of(claim)).collect();
+    let costs: Vec<Costs> = changes.iter().map(|change| Costs::new(change, samples)).collect();
+    let all = || changes.iter().zip(&costs);
+    // One mistake before two: first another loss, then another reduction or sign, then both.
+    for (change, costs) in all() {
+        if costs.give(claim, claim.reduction, 1.0, samples) {
             return Some(told(claim, change, claim.reduction, false));
         }
     }
-    for change in all() {
+    for (change, costs) in all() {
         for negated in [false, true] {
             let sign = if negated { -1.0 } else { 1.0 };
             for reduction in std::iter::once(claim.reduction).chain(REDUCTIONS) {
-                if gives(change, claim, reduction, sign, samples) {
+                if costs.give(claim, reduction, sign, samples) {
                     return Some(told(claim, change, reduction, negated));
                 }
             }
         }
     }
-    fitted::explain(claim, &changes, samples)
+    fitted::explain(claim, &changes, &costs, samples)
 }
 
 const REDUCTIONS: [Reduction; 12] = [
@@ -86,33 +87,44 @@ const REDUCTIONS: [Reduction; 12] = [
     Reduction::RootOfSum,
 ];
 
-/// Whether this loss gives every sample, and enough of them finite.
-fn gives(
-    change: &Change,
-    claim: &Claim<'_>,
-    reduction: Reduction,
-    sign: f64,
-    samples: &[Sample<'_>],
-) -> bool {
-    let mut finite = 0;
-    for sample in samples {
-        let point = change.point(sample.point);
-        let terms = terms(&change.reference, &point);
-        let expected = sign * claim.scale * reduction.of(&terms, point.width);
-        if !expected.is_finite() || !sample.value.is_finite() {
-            // A logarithm of something negative: NaN on both sides is agreement that proves nothing.
-            if expected.is_finite() != sample.value.is_finite() {
+/// What every sample costs by one loss, before its reduction.
+struct Costs(Vec<(Terms, Point)>);
+
+impl Costs {
+    fn new(change: &Change, samples: &[Sample<'_>]) -> Self {
+        let of = |sample: &Sample<'_>| {
+            let point = change.point(sample.point);
+            (terms(&change.reference, &point), point)
+        };
+        Self(samples.iter().map(of).collect())
+    }
+
+    /// Whether this loss gives every sample, and enough of them finite.
+    fn give(
+        &self,
+        claim: &Claim<'_>,
+        reduction: Reduction,
+        sign: f64,
+        samples: &[Sample<'_>],
+    ) -> bool {
+        let mut finite = 0;
+        for (sample, (terms, point)) in samples.iter().zip(&self.0) {
+            let expected = sign * claim.scale * reduction.of(terms, point.width);
+            if !expected.is_finite() || !sample.value.is_finite() {
+                // A logarithm of something negative: NaN on both sides is agreement that proves nothing.
+                if expected.is_finite() != sample.value.is_finite() {
+                    return false;
+                }
+                continue;
+            }
+            let near = claim.scale.abs() * tolerance(terms, point, reduction, sample.epsilon);
+            if (expected - sample.value).abs() > near {
                 return false;
             }
-            continue;
+            finite += 1;
         }
-        let near = claim.scale.abs() * tolerance(&terms, &point, reduction, sample.epsilon);
-        if (expected - sample.value).abs() > near {
-            return false;
-        }
-        finite += 1;
+        finite >= LEAST_FINITE
     }
-    finite >= LEAST_FINITE
 }
 
 fn told(claim: &Claim<'_>, change: &Change, reduction: Reduction, negated: bool) -> Explained {

@@ -147,6 +147,17 @@ impl Point {
         self.prediction.len() / self.rows.max(1)
     }
 
+    /// One row of it.
+    pub(crate) fn row(&self, row: usize) -> Self {
+        let part = |values: &[f64]| {
+            let len = values.len() / self.rows.max(1);
+            values[row * len..(row + 1) * len].to_vec()
+        };
+        let (positions, width, soft) = (self.positions, self.width, self.soft);
+        let (prediction, target) = (part(&self.prediction), part(&self.target));
+        Self { prediction, target, rows: 1, positions, width, soft }
+    }
+
     /// Whether the label at this place counts.
     pub(crate) fn counts(&self, ignored: Option<f64>, label: usize) -> bool {
         self.soft || ignored.is_none_or(|ignored| self.target.get(label) != Some(&ignored))
@@ -159,5 +170,84 @@ impl Point {
 
     pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Self {
         Self { prediction: self.prediction.iter().map(|v| f(*v)).collect(), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Result, Tensor};
+    use candle_nn::{loss, ops};
+
+    use super::*;
+    use crate::{
+        Seed,
+        measure::values::{scalar, to_f64_vec},
+    };
+
+    fn point(prediction: &Tensor, target: &Tensor) -> Result<Point> {
+        Ok(Point {
+            prediction: to_f64_vec(prediction)?,
+            target: to_f64_vec(target)?,
+            rows: prediction.dims()[0],
+            positions: 1,
+            width: prediction.dims()[1],
+            soft: false,
+        })
+    }
+
+    fn mean(kind: Kind, point: &Point) -> f64 {
+        Reduction::Mean.of(&terms(&Reference::new(kind), point), point.width)
+    }
+
+    #[test]
+    fn references_are_candles_losses() -> Result<()> {
+        let seed = Seed::new(1);
+        let (p, y) = (
+            seed.normal("p", (8, 5), DType::F64, &Device::Cpu)?,
+            seed.normal("y", (8, 5), DType::F64, &Device::Cpu)?,
+        );
+        let labels = seed.tokens("labels", 5, 8, &Device::Cpu)?;
+        let classes = point(&p, &labels)?;
+        let near = |a: f64, b: Tensor| {
+            let b = scalar(&b).unwrap();
+            assert!((a - b).abs() < 1e-12, "{a} {b}");
+        };
+        near(mean(Kind::CrossEntropy, &classes), loss::cross_entropy(&p, &labels)?);
+        near(mean(Kind::NegativeLogLikelihood, &classes), loss::nll(&p, &labels)?);
+        let numbers = point(&p, &y)?;
+        near(mean(Kind::Squared, &numbers), loss::mse(&p, &y)?);
+        near(mean(Kind::Huber(0.7), &numbers), loss::huber(&p, &y, 0.7)?);
+        let bits = y.gt(0.0)?.to_dtype(DType::F64)?;
+        let answers = point(&p, &bits)?;
+        let bce = || loss::binary_cross_entropy_with_logit(&p, &bits);
+        near(mean(Kind::BinaryCrossEntropyWithLogits, &answers), bce()?);
+        let probabilities = point(&ops::sigmoid(&p)?, &bits)?;
+        near(mean(Kind::BinaryCrossEntropy, &probabilities), bce()?);
+        Ok(())
+    }
+
+    /// Values of `torch.nn.functional.cross_entropy` by hand: weights, smoothing, an ignored label.
+    #[test]
+    fn options_are_pytorchs() {
+        let point = Point {
+            prediction: vec![0.0, 1.0, 2.0, 2.0, 0.0, 1.0],
+            target: vec![2.0, 1.0],
+            rows: 2,
+            positions: 1,
+            width: 3,
+            soft: false,
+        };
+        let sum = (1.0 + 1f64.exp() + 2f64.exp()).ln();
+        let (first, second) = (sum - 2.0, sum);
+        let value = |reference: &Reference| Reduction::Mean.of(&terms(reference, &point), 3);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
+        let plain = Reference::new(Kind::CrossEntropy);
+        near(value(&plain), (first + second) / 2.0);
+        let weighted = Reference { class_weights: Some(vec![1.0, 2.0, 4.0]), ..plain.clone() };
+        near(value(&weighted), (4.0 * first + 2.0 * second) / 6.0);
+        near(value(&Reference { ignored: Some(2.0), ..plain.clone() }), second);
+        let all = (3.0 * sum - 3.0) / 3.0;
+        let smoothed = plain.smoothed_over_all(0.1, 3);
+        near(value(&smoothed), 0.9 * (first + second) / 2.0 + 0.1 * all);
     }
 }

@@ -2,14 +2,17 @@
 
 use crate::{
     Contract, Failure, Result,
+    contract::Example,
     measure::{
         losses::Kind,
         noise::epsilon,
+        scan::is_finite,
         values::{is_floating, is_readable},
     },
 };
 
 pub(super) fn contract(contract: &Contract) -> Result<()> {
+    contract.examples.iter().try_for_each(example)?;
     if let Some((option, place)) = contract.misplaced {
         let was = format!("set on a contract of {}", contract.name);
         return Err(Failure::bad_argument(option, was, format_args!("on {place}")));
@@ -147,4 +150,28 @@ fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// An example holds numbers, and its loss is one.
+fn example(example: &Example) -> Result<()> {
+    let bad = |was: String, allowed: &str| Err(Failure::bad_argument("an example", was, allowed));
+    for (what, tensor) in [("prediction", &example.prediction), ("target", &example.target)] {
+        if tensor.elem_count() == 0 {
+            let was = format!("with a {what} of dims {:?}, empty", tensor.dims());
+            return bad(was, "at least one value");
+        }
+        if !is_readable(tensor.dtype()) || !is_finite(tensor)? {
+            return bad(format!("with a {what} that is not finite"), "finite values");
+        }
+    }
+    if !example.prediction.dtype().is_float() {
+        let was = format!("with a prediction of dtype {}", example.prediction.dtype().as_str());
+        return bad(was, "a float dtype");
+    }
+    match example.value {
+        Some(value) if !value.is_finite() => {
+            bad(format!("of a loss of {value}"), "a finite number")
+        }
+        _ => Ok(()),
+    }
 }

@@ -25,6 +25,10 @@ const ROUNDINGS: f64 = 64.0;
 /// Up to here all entries are compared, and this many of more: every row and every class are among them.
 const MOST_ENTRIES: usize = 512;
 
+/// Each entry costs a row of work: where rows hold tens of thousands of values, fewer are compared.
+const MOST_WORK: usize = 1 << 21;
+const LEAST_ENTRIES: usize = 64;
+
 /// Whether the loss is cut from its prediction.
 pub(super) fn judge(
     loss: &mut Loss<'_>,
@@ -94,7 +98,8 @@ fn compare(
     let point = &probe.point;
     let all = point.prediction.len();
     // A stride without a common divisor with the width passes through every class.
-    let stride = all.div_ceil(MOST_ENTRIES);
+    let most = (MOST_WORK / point.row_len().max(1)).clamp(LEAST_ENTRIES, MOST_ENTRIES);
+    let stride = all.div_ceil(most);
     let stride = (stride..).find(|s| *s == 1 || point.width % s != 0 || point.width == 1);
     let entries: Vec<usize> = (0..all).step_by(stride.unwrap_or(1)).collect();
     let expected = slopes(&accepted.reference, accepted.reduction, point, &entries);
