@@ -10,7 +10,7 @@ use super::{
     property::Property,
 };
 
-/// The ids of the master list in the groups that have entries.
+/// The ids of the master list in the groups that have entries; E23 and on are candling's own.
 const IDS: &[&str] = &[
     "A6", "A7", "A12", "B1", "B2", "B3", "B4", "B6", "B8", "B9", "B10", "B11", "B13", "B15", "C1",
     "C3", "C4", "C5", "C7", "C8", "C9", "C11", "C12", "C13", "D1", "D2", "D3", "D5", "D7", "D9",

@@ -44,7 +44,8 @@ fn smoothing(claim: &Claim<'_>, samples: &[Sample<'_>]) -> Option<Explained> {
     };
     let (none, all) = (reduced(&with(0.0), claim, first), reduced(&with(1.0), claim, first));
     let share = (first.value - none) / (all - none);
-    if !(share > 1e-3 && share < 1.0 - 1e-3) || !gives(&with(share), claim, samples) {
+    let is_share = share > 1e-3 && share < 1.0 - 1e-3;
+    if !(is_share && gives(&with(share), claim, samples)) {
         return None;
     }
     let declared = match claim.smoothing {
@@ -107,7 +108,8 @@ fn multiple(
         let (terms, point) = &costs.0[first];
         let own = claim.scale * claim.reduction.of(terms, point.width);
         let factor = samples[first].value / own;
-        if !factor.is_finite() || !(factor.abs() > 1e-6 && factor.abs() < 1e6) {
+        // False for NaN, too.
+        if !(1e-6..1e6).contains(&factor.abs()) {
             continue;
         }
         // Two samples fix a factor by chance more easily than a whole loss: three have to agree.

@@ -30,7 +30,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         bug: "raw outputs of a convnet into nll",
         cause: Cause::LossOnLogits,
         assertion: LOSS_CONTRACT,
-        buggy: |seed| images(seed, |x, y| loss::nll(x, y)),
+        buggy: |seed| images(seed, loss::nll),
         clean: |seed| images(seed, loss::cross_entropy),
         missed_today: None,
     },

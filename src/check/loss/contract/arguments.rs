@@ -117,22 +117,24 @@ fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
         return Err(Failure::bad_argument("label_smoothing", share, "a share in [0, 1)"));
     }
     let Some(reference) = &contract.reference else { return Ok(()) };
-    if let Some(weights) = &reference.class_weights {
-        if weights.len() != classes || weights.iter().any(|w| !w.is_finite() || *w <= 0.0) {
-            let was = format!("{weights:?} for {classes} classes");
-            return Err(Failure::bad_argument(
-                "class_weights",
-                was,
-                "a finite weight above 0 for each class",
-            ));
-        }
-    }
-    if contract.soft && reference.ignored.is_some() {
+    let usable = |w: &f64| w.is_finite() && *w > 0.0;
+    if let Some(weights) = &reference.class_weights
+        && (weights.len() != classes || !weights.iter().all(usable))
+    {
         return Err(Failure::bad_argument(
-            "ignore_index",
-            "set beside soft targets",
-            "on a loss of labels",
+            "class_weights",
+            format_args!("{weights:?} for {classes} classes"),
+            "a finite weight above 0 for each class",
         ));
+    }
+    let beside_soft = [
+        ("ignore_index", reference.ignored.is_some()),
+        ("label_smoothing", contract.smoothing.is_some()),
+        ("next_token", reference.shift != 0),
+    ];
+    if let Some((option, _)) = beside_soft.iter().find(|(_, set)| contract.soft && *set) {
+        let was = "set beside soft targets";
+        return Err(Failure::bad_argument(option, was, "on a loss of labels"));
     }
     let positions = contract.target_shape.iter().flatten().product::<usize>();
     if reference.shift != 0 && (contract.target_shape.is_none() || positions < 3) {
@@ -142,10 +144,10 @@ fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
         };
         return Err(Failure::bad_argument("target_shape", was, "`[time]`, of 3 or more"));
     }
-    if reference.ignored == Some(0.0) && classes == 2 {
+    if classes == 2 && reference.ignored.is_some_and(|label| (0.0..2.0).contains(&label)) {
         return Err(Failure::bad_argument(
             "ignore_index",
-            "0 of 2 classes",
+            "one of 2 classes",
             "a label that leaves two classes or more",
         ));
     }

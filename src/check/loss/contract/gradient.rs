@@ -100,7 +100,7 @@ fn compare(
     // A stride without a common divisor with the width passes through every class.
     let most = (MOST_WORK / point.row_len().max(1)).clamp(LEAST_ENTRIES, MOST_ENTRIES);
     let stride = all.div_ceil(most);
-    let stride = (stride..).find(|s| *s == 1 || point.width % s != 0 || point.width == 1);
+    let stride = (stride..).find(|stride| common_divisor(*stride, point.width) == 1);
     let entries: Vec<usize> = (0..all).step_by(stride.unwrap_or(1)).collect();
     let expected = slopes(&accepted.reference, accepted.reduction, point, &entries);
     let expected: Vec<f64> = expected.iter().map(|slope| slope * accepted.scale).collect();
@@ -134,6 +134,10 @@ fn compare(
         }
     };
     Ok(Some(Seen::new("the loss has the right value and a wrong gradient", finding.at(place))))
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
 /// Mistakes that a gradient shows by itself.
