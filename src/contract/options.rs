@@ -81,8 +81,8 @@ impl Contract {
         self
     }
 
-    /// The dims of one row's prediction: `[1]` for `(rows, 1)`, `[]` for `(rows)`. Default `[3]`; `[16]` for embeddings. Not for
-    /// losses over classes, where [`target_shape`](Self::target_shape) says it.
+    /// The dims of one row's prediction: `[1]` for `(rows, 1)`, `[]` for `(rows)`. Default `[3]`; `[16]` for embeddings; for losses
+    /// over classes those of the labels, and the classes behind them.
     ///
     /// Where neither this nor `target_shape` is given, a loss of elements must also be right, or an error, for `(rows, 1)`
     /// against `(rows)`.

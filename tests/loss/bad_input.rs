@@ -25,7 +25,9 @@ fn contracts_that_cannot_be_tested() {
     insta::assert_snapshot!(sentence(cross_entropy(3).label_smoothing(1.0)), @"`label_smoothing` is 1; allowed: a share in [0, 1)");
     insta::assert_snapshot!(sentence(cross_entropy(3).label_smoothing(f64::NAN)), @"`label_smoothing` is NaN; allowed: a share in [0, 1)");
     insta::assert_snapshot!(sentence(cross_entropy(3).class_weights([1.0, 2.0])), @"`class_weights` is [1.0, 2.0] for 3 classes; allowed: a finite weight above 0 for each class");
-    insta::assert_snapshot!(sentence(cross_entropy(3).shape([3])), @"`shape` is given for a loss over classes; allowed: `target_shape`: predictions have its dims, and the classes behind them");
+    insta::assert_snapshot!(sentence(cross_entropy(3).shape([4])), @"`shape` is [4] for labels of []; allowed: 3 scores, last, for each label");
+    insta::assert_snapshot!(sentence(cross_entropy(2).ignore_index(1)), @"`ignore_index` is one of 2 classes; allowed: a label that leaves two classes or more");
+    insta::assert_snapshot!(sentence(cross_entropy(3).soft_targets().label_smoothing(0.1)), @"`label_smoothing` is set beside soft targets; allowed: on a loss of labels");
     insta::assert_snapshot!(sentence(cross_entropy(3).next_token()), @"`target_shape` is not given with `next_token`; allowed: `[time]`, of 3 or more");
     insta::assert_snapshot!(sentence(cross_entropy(3).soft_targets().ignore_index(0)), @"`ignore_index` is set beside soft targets; allowed: on a loss of labels");
     insta::assert_snapshot!(sentence(mse().ignore_index(0)), @"`ignore_index` is set on a contract of squared error; allowed: on a cross-entropy or a likelihood of classes");

@@ -105,6 +105,10 @@ fn of_labels() -> Vec<Mistake> {
         mistake("log-sum-exp by hand", LossUnstable, "89", ce(4), |x, y| {
             loss::nll(&x.broadcast_sub(&x.exp()?.sum_keepdim(1)?.log()?)?, y)
         }),
+        mistake("an undeclared padding label", LossIgnoresRows, "labels of 0", ce(4), masked),
+        mistake("an offset", ValuesDiffer, "plus 0.25 in every", ce(4), |x, y| {
+            loss::cross_entropy(x, y)? + 0.25
+        }),
         mistake("base 2", ValuesDiffer, "1.44 times", ce(4), |x, y| {
             loss::cross_entropy(x, y)? / std::f64::consts::LN_2
         }),

@@ -194,6 +194,15 @@ fn of_classes(changes: &mut Changes<'_>) {
         };
         changes.add(Cause::PaddingLeak, says, zero, |r| r.ignored = None);
     }
+    if reference.ignored.is_none() && !claim.soft {
+        let says = format!("the {name} without the labels of 0");
+        let change =
+            changes.add(Cause::LossIgnoresRows, says, Point::clone, |r| r.ignored = Some(0.0));
+        change.advice = Some(
+            "where label 0 is padding, declare it: `contract.ignore_index(0)`; else count its rows"
+                .to_owned(),
+        );
+    }
     if reference.class_weights.is_some() {
         let says = format!("the {name} without the class weights");
         changes.add(Cause::ValuesDiffer, says, Point::clone, |r| r.class_weights = None);

@@ -1,6 +1,6 @@
 //! Losses that are another one's multiple, or the claimed one with another constant.
 
-use super::{Change, Claim, Costs, Explained, Sample};
+use super::{Change, Claim, Costs, Explained, Sample, tolerance};
 use crate::{
     Cause,
     measure::losses::{Kind, terms},
@@ -16,6 +16,7 @@ pub(super) fn explain(
     smoothing(claim, samples)
         .or_else(|| delta(claim, samples))
         .or_else(|| multiple(claim, changes, costs, samples))
+        .or_else(|| constant(claim, costs.first()?, samples))
 }
 
 fn gives(change: &Change, claim: &Claim<'_>, samples: &[Sample<'_>]) -> bool {
@@ -149,4 +150,29 @@ fn multiple(
         });
     }
     None
+}
+
+/// The claimed loss and something that does not depend on the batch: a penalty, an entropy, an offset.
+fn constant(claim: &Claim<'_>, own: &Costs, samples: &[Sample<'_>]) -> Option<Explained> {
+    let differences: Vec<(f64, f64)> = (samples.iter().zip(&own.0))
+        .map(|(sample, (terms, point))| {
+            let near = claim.scale * tolerance(terms, point, claim.reduction, sample.epsilon);
+            (sample.value - claim.scale * claim.reduction.of(terms, point.width), near)
+        })
+        .collect();
+    let (first, _) = *differences.first()?;
+    // NaN agrees with nothing.
+    let agree =
+        differences.iter().all(|(difference, near)| (difference - first).abs() <= 2.0 * near);
+    if differences.len() < 3 || !agree {
+        return None;
+    }
+    Some(Explained {
+        says: format!("the {} plus {} in every batch", claim.name, number(first)),
+        causes: vec![Cause::ValuesDiffer],
+        advice: Some(
+            "look for a penalty or an offset that is added inside the loss; test the loss without it"
+                .to_owned(),
+        ),
+    })
 }

@@ -106,12 +106,19 @@ fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
     if classes < 2 {
         return Err(Failure::bad_argument("classes", classes, "2 or more"));
     }
-    if contract.shape.is_some() {
-        return Err(Failure::bad_argument(
-            "shape",
-            "given for a loss over classes",
-            "`target_shape`: predictions have its dims, and the classes behind them",
-        ));
+    if let Some(shape) = &contract.shape {
+        let labels = contract.target_shape.iter().flatten().product::<usize>();
+        let scores = shape.iter().product::<usize>();
+        if shape.last() != Some(&classes) || scores != labels * classes {
+            return Err(Failure::bad_argument(
+                "shape",
+                format_args!(
+                    "{shape:?} for labels of {:?}",
+                    contract.target_shape.as_deref().unwrap_or(&[])
+                ),
+                format_args!("{classes} scores, last, for each label"),
+            ));
+        }
     }
     if let Some(share) = contract.smoothing.filter(|share| !(0.0..1.0).contains(share)) {
         return Err(Failure::bad_argument("label_smoothing", share, "a share in [0, 1)"));

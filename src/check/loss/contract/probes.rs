@@ -66,7 +66,7 @@ impl<'c> Probes<'c> {
             let labels = given().unwrap_or_default();
             let scores: Vec<usize> = labels.iter().copied().chain([contract.classes]).collect();
             let target = if contract.soft { scores.clone() } else { labels };
-            (scores, target)
+            (contract.shape.clone().unwrap_or(scores), target)
         } else {
             let usual = match (&kind, contract.labels) {
                 (Kind::Contrastive(_), _) => 16,
