@@ -163,24 +163,23 @@ fn of_classes(contract: &Contract, classes: usize) -> Result<()> {
 
 /// An example holds numbers, and its loss is one.
 fn example(example: &Example) -> Result<()> {
-    let bad = |was: String, allowed: &str| Err(Failure::bad_argument("an example", was, allowed));
+    let bad = |what: &str, was: String, allowed: &str| {
+        Err(Failure::bad_argument(&format!("an example's {what}"), was, allowed))
+    };
     for (what, tensor) in [("prediction", &example.prediction), ("target", &example.target)] {
         if tensor.elem_count() == 0 {
-            let was = format!("with a {what} of dims {:?}, empty", tensor.dims());
-            return bad(was, "at least one value");
+            return bad(what, format!("of dims {:?}, empty", tensor.dims()), "at least one value");
         }
         if !is_readable(tensor.dtype()) || !is_finite(tensor)? {
-            return bad(format!("with a {what} that is not finite"), "finite values");
+            return bad(what, "not finite".to_owned(), "finite values");
         }
     }
     if !example.prediction.dtype().is_float() {
-        let was = format!("with a prediction of dtype {}", example.prediction.dtype().as_str());
-        return bad(was, "a float dtype");
+        let was = format!("of dtype {}", example.prediction.dtype().as_str());
+        return bad("prediction", was, "a float dtype");
     }
     match example.value {
-        Some(value) if !value.is_finite() => {
-            bad(format!("of a loss of {value}"), "a finite number")
-        }
+        Some(value) if !value.is_finite() => bad("loss", value.to_string(), "a finite number"),
         _ => Ok(()),
     }
 }

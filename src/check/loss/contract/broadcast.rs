@@ -3,8 +3,9 @@
 use super::{
     Seen,
     closure::Loss,
+    form::Accepted,
     probes::{Aim, Probes},
-    value::{Accepted, digits},
+    value::digits,
 };
 use crate::{
     Cause, Finding, Result,

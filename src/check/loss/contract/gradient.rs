@@ -3,8 +3,9 @@
 use super::{
     Seen,
     closure::Loss,
+    form::Accepted,
     probes::{Aim, Probe, Probes},
-    value::{Accepted, Values},
+    value::Values,
 };
 use crate::{
     Cause, Finding, Result,

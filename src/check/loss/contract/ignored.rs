@@ -5,8 +5,8 @@ use candle_core::Tensor;
 use super::{
     Seen,
     closure::Loss,
+    form::Accepted,
     probes::{Aim, Probe, Probes},
-    value::Accepted,
 };
 use crate::{
     Cause, Finding, Result,

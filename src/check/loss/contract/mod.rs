@@ -4,6 +4,8 @@ mod arguments;
 mod broadcast;
 mod closure;
 mod examples;
+mod first_call;
+mod form;
 mod gradient;
 mod ignored;
 mod laws;

@@ -3,52 +3,19 @@
 use super::{
     LossContractReport, Seen, beside,
     closure::Loss,
+    first_call::first_call,
+    form::{Accepted, forms},
     laws,
     probes::{Aim, Probe, Probes},
 };
-use std::error::Error;
-
 use candle_core::DType;
 
 use crate::{
     Cause, Contract, Failure, Finding, Result,
-    diagnose::loss_variant::{Claim, Explained, Sample, explain, tolerance},
-    measure::{
-        losses::{Kind, Point, Reduction, Reference, terms},
-        noise::epsilon,
-        values::same_bits,
-    },
+    diagnose::loss_variant::{Claim, Explained, Sample, explain},
+    measure::{losses::Reduction, noise::epsilon},
     verdict::{count, number, told_apart},
 };
-
-/// The form of the claimed loss that the closure computes.
-#[derive(Clone)]
-pub(super) struct Accepted {
-    pub(super) reference: Reference,
-    pub(super) reduction: Reduction,
-    pub(super) scale: f64,
-}
-
-impl Accepted {
-    pub(super) fn value(&self, point: &Point) -> f64 {
-        self.scale * self.reduction.of(&terms(&self.reference, point), point.width)
-    }
-
-    /// How far rounding may carry the closure from [`value`](Self::value).
-    pub(super) fn tolerance(&self, point: &Point, epsilon: f64) -> f64 {
-        let terms = terms(&self.reference, point);
-        self.scale * tolerance(&terms, point, self.reduction, epsilon)
-    }
-
-    /// How far a measured value is from this form's.
-    fn off(&self, measured: &Measured) -> f64 {
-        (measured.value - self.value(&measured.probe.point)).abs()
-    }
-
-    pub(super) fn agrees(&self, measured: &Measured, epsilon: f64) -> bool {
-        self.off(measured) <= self.tolerance(&measured.probe.point, epsilon)
-    }
-}
 
 /// A probe and the loss of it.
 pub(super) struct Measured {
@@ -334,37 +301,6 @@ pub(super) fn digits(value: f64) -> String {
     }
 }
 
-/// The forms of the claimed loss that are as good as each other, the usual one first.
-fn forms(probes: &Probes<'_>) -> Vec<Accepted> {
-    let contract = probes.contract;
-    let Some(reference) = &contract.reference else { return Vec::new() };
-    let mut references = vec![reference.clone()];
-    if let Some(share) = contract.smoothing {
-        references.push(reference.clone().smoothed_over_others(share, contract.classes));
-    }
-    let several = probes.shape.iter().product::<usize>() > 1 && reference.kind.is_elementwise()
-        || probes.positions() > 1;
-    let reductions = match (&reference.kind, contract.sum) {
-        (Kind::Batch(_), _) | (_, true) => vec![Reduction::Sum],
-        (_, false) if several => vec![Reduction::Mean, Reduction::MeanOfRowSums],
-        (_, false) => vec![Reduction::Mean],
-    };
-    let scales = match reference.kind {
-        Kind::Squared if contract.scale == 1.0 => vec![1.0, 0.5],
-        _ => vec![contract.scale],
-    };
-    let mut forms = Vec::new();
-    for scale in scales {
-        for reduction in &reductions {
-            for reference in &references {
-                let (reference, reduction) = (reference.clone(), *reduction);
-                forms.push(Accepted { reference, reduction, scale });
-            }
-        }
-    }
-    forms
-}
-
 /// Whether a closure that is wrong in half precision is right in f32.
 fn in_f32(loss: &mut Loss<'_>, probes: &Probes<'_>, forms: &[Accepted]) -> Result<bool> {
     if !matches!(probes.contract.dtype, DType::F16 | DType::BF16) {
@@ -394,80 +330,4 @@ fn usable(probes: &Probes<'_>, first: &Probe, form: &Accepted) -> Result<()> {
         ))
         .help("say with `predictions(range)` and `targets(range)` where they lie")),
     }
-}
-
-/// The first call, made twice; what else the closure takes, where it does not take what the contract says.
-fn first_call(
-    loss: &mut Loss<'_>,
-    probes: &Probes<'_>,
-    first: &Probe,
-) -> Result<std::result::Result<f64, Seen>> {
-    let called = loss.raw(&first.prediction, &first.target);
-    let once = match called {
-        Ok(once) => once,
-        Err(failure) => {
-            return match otherwise(loss, probes, first)? {
-                Some(seen) => Ok(Err(seen)),
-                // Anything else that cannot be used has its own help.
-                None if failure.source().is_none() => Err(failure),
-                None => Err(failure.help(
-                    "say what the loss takes with `shape`, `target_shape`, `dtype` and `target_dtype` of the contract",
-                )),
-            };
-        }
-    };
-    let twice = loss.raw(&first.prediction, &first.target)?;
-    if !same_bits(&once, &twice)? {
-        return Err(Failure::not_run(
-            "two calls of the loss with the same tensors give two results: it cannot be compared",
-        )
-        .fact("values", format!("{}, then {}", once, twice))
-        .help("take what is drawn at random out of the closure: augmentation, dropout, sampled negatives"));
-    }
-    Ok(Ok(crate::measure::values::scalar(&once)?))
-}
-
-/// A loss that does not take its contract's tensors: does it take others?
-fn otherwise(loss: &mut Loss<'_>, probes: &Probes<'_>, first: &Probe) -> Result<Option<Seen>> {
-    let point = &first.point;
-    if !probes.are_labels() || !probes.kind.is_of_classes() {
-        return Ok(None);
-    }
-    if let Some(ignored) = probes.ignored() {
-        let other = probes.with_labels_that_count(first)?;
-        if loss.value(&first.prediction, &other).is_ok() {
-            let evidence = format!(
-                "with labels of 0..{} alone it is none; a label of {ignored} is declared as one to ignore",
-                probes.contract.classes,
-            );
-            return Ok(Some(Seen::new(
-                format!("the loss is an error where a label is {ignored}"),
-                Finding::confirmed(Cause::LabelOutOfRange, evidence).advice_is(
-                    "mask the ignored labels before the loss: candle's own losses know no label to ignore",
-                ),
-            )));
-        }
-    }
-    // A scalar head trained on the class's number.
-    let one = first.prediction.narrow(candle_core::D::Minus1, 0, 1)?.contiguous()?;
-    for prediction in [one.clone(), one.flatten_all()?] {
-        let Ok(value) = loss.value(&prediction, &first.target) else { continue };
-        let numbers = crate::measure::values::to_f64_vec(&prediction)?;
-        let squares = numbers.iter().zip(&point.target).map(|(p, t)| (p - t) * (p - t));
-        let mean = squares.sum::<f64>() / numbers.len() as f64;
-        if (value - mean).abs() <= 1e-2 * mean {
-            let evidence = format!(
-                "with predictions of dims {:?} its value is exactly the squared error of the class's number: class 3 \
-                 counts as nearer to 4 than to 9, and renaming the classes changes the loss",
-                prediction.dims(),
-            );
-            return Ok(Some(Seen::new(
-                "the loss takes one number for each row, not a score for each class",
-                Finding::confirmed(Cause::NotInvariant, evidence).advice_is(
-                    "give the model an output for each class, and take `loss::cross_entropy`",
-                ),
-            )));
-        }
-    }
-    Ok(None)
 }
