@@ -162,6 +162,7 @@ pub use candle_core;
 pub use candle_nn;
 
 pub use approx::Approx;
+pub use contract::Contract;
 pub use env::{Env, Update, device};
 pub use input::{Batch, Input};
 pub use inputs::Inputs;

@@ -14,8 +14,9 @@ pub use crate::{
     assert_dims, assert_disjoint, assert_equivalent, assert_equivariant, assert_finite,
     assert_gradients_correct, assert_gradients_flow, assert_healthy, assert_in_range,
     assert_initial_loss, assert_initialized, assert_invariant, assert_labels,
-    assert_layout_invariant, assert_learns_from_input, assert_loss_decreases, assert_nonlinear,
-    assert_normalized, assert_overfits_batch, assert_padding_invariant, assert_pipeline,
-    assert_position_sensitive, assert_reproducible, assert_sensitive, assert_shape,
-    assert_step_updates, assert_train_eval_modes, assert_units_alive, assert_uses_input,
+    assert_layout_invariant, assert_learns_from_input, assert_loss_contract, assert_loss_decreases,
+    assert_nonlinear, assert_normalized, assert_overfits_batch, assert_padding_invariant,
+    assert_pipeline, assert_position_sensitive, assert_reproducible, assert_sensitive,
+    assert_shape, assert_step_updates, assert_train_eval_modes, assert_units_alive,
+    assert_uses_input,
 };

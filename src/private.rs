@@ -99,6 +99,14 @@ where
     f
 }
 
+/// Tells a closure that its arguments are a prediction and a target.
+pub fn loss_of<F>(loss: F) -> F
+where
+    F: FnMut(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+{
+    loss
+}
+
 /// A transformation of the input, named after its code.
 pub fn transform<'t, X, F>(_: &X, code: &str, transform: F) -> Transform<'t>
 where

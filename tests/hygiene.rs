@@ -205,6 +205,30 @@ mod nothing_in_scope {
     }
 
     #[test]
+    fn the_assertion_on_losses_expands() -> ::candling::Result<()> {
+        use ::candling::{candle_nn::loss, contract};
+
+        let (n, seed) = (10, ::candling::Seed::new(1));
+        let report =
+            ::candling::assert_loss_contract!(loss::cross_entropy, contract::cross_entropy(n));
+        ::std::assert_eq!(report.perfect, ::std::option::Option::Some(0.0));
+        let square = |p: &Tensor, y: &Tensor| loss::mse(p, y);
+        ::candling::assert_loss_contract!(square, &contract::mse(), seed = seed, "context {}", n);
+        ::candling::assert_loss_contract!(
+            |p, y| loss::huber(p, y, 0.5),
+            contract::huber(0.5),
+            "{n}",
+        );
+        let allowed = ::candling::Cause::LossUnstable;
+        ::candling::assert_loss_contract!(
+            loss::binary_cross_entropy_with_logit,
+            contract::bce_with_logits(),
+            allow = allowed,
+        );
+        ::std::result::Result::Ok(())
+    }
+
+    #[test]
     fn the_assertion_on_rows_expands() -> ::candling::Result<()> {
         let x = Tensor::new(&[[1f32, 0.0], [0.0, 1.0], [2.0, 3.0]], &Device::Cpu)?;
         let (n, seed) = (1, ::candling::Seed::new(1));

@@ -39,6 +39,7 @@ pub use healthy::{Healthy, HealthyReport};
 pub use initial::{
     InitialLoss, InitialLossReport, InitialWeight, Initialized, InitializedReport, WeightVerdict,
 };
+pub use loss::{LossContract, LossContractReport};
 pub use modes::{DropoutRates, DropoutSeen, NormSeen, TrainEvalModes, TrainEvalModesReport};
 pub use properties::{
     Deterministic, DeterministicReport, Direction, Equivalent, EquivalentReport, Equivariant,

@@ -6,6 +6,7 @@ pub(crate) mod engine;
 mod experiments;
 pub(crate) mod graph_end;
 mod loss_misuse;
+pub(crate) mod loss_variant;
 pub(crate) mod mixing;
 mod not_finite;
 mod output;

@@ -19,7 +19,8 @@ mod training;
 /// The grammar of every assertion: which of the arguments are subjects is all that differs between them.
 ///
 /// `[ref a, value b]` names the subjects: `ref` ones are borrowed, so that `x` and `&x` both work; `value` ones are
-/// passed as they are, and an `input` may be behind any number of references. The two arms per number of subjects are needed: options and message in one arm are ambiguous.
+/// passed as they are; an `input` may be behind any number of references, and a `loss` is told what it is called with. The
+/// two arms per number of subjects are needed: options and message in one arm are ambiguous.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __assert {
@@ -286,6 +287,9 @@ macro_rules! __subject {
     };
     (input $subject:expr) => {
         $crate::__private::input(&$subject)
+    };
+    (loss $subject:expr) => {
+        $crate::__private::loss_of($subject)
     };
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod elsewhere;
 pub(crate) mod formula;
 pub(crate) mod gradients;
 pub(crate) mod graph;
+pub(crate) mod losses;
 pub(crate) mod masks;
 pub(crate) mod micro_batches;
 pub(crate) mod moments;

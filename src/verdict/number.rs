@@ -59,7 +59,7 @@ pub(crate) fn count(n: usize, singular: &str) -> String {
     match (n, singular) {
         (1, _) => format!("1 {singular}"),
         (_, "index") => format!("{n} indices"),
-        (_, "class" | "batch") => format!("{n} {singular}es"),
+        (_, noun) if noun.ends_with("ch") || noun == "class" => format!("{n} {noun}es"),
         (_, noun) => match noun.strip_suffix('y') {
             Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{n} {stem}ies"),
             _ => format!("{n} {noun}s"),

@@ -50,7 +50,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         normalisation::ENTRIES,
         numerics::ENTRIES,
         regularization::ENTRIES,
-        contracts::ENTRIES,
     ];
     let groups = groups.into_iter().flatten().copied();
     groups
@@ -59,6 +58,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         .chain(inputs::entries())
         .chain(pipeline::entries())
         .chain(starts::entries())
+        .chain(contracts::entries())
         .chain(steps::entries())
         .chain(learning::entries())
         .chain(two_modes::entries())

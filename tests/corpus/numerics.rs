@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Module, Tensor};
 use candle_nn::{linear, loss, ops};
-use candling::{Cause, Learner, Result, Seed, check::Finite};
+use candling::{Cause, Learner, Result, Seed, check::Finite, contract};
 
 use super::{
+    contracts::{LOSS_CONTRACT, keeps},
     data::{self, CPU, ROWS, TIME, weights},
     entry::{
         Assertion::{self, OverfitsBatch},
@@ -32,22 +33,20 @@ pub(crate) const ENTRIES: &[Entry] = &[
         group: GROUP,
         bug: "softmax, then log: minus infinity where two similarities differ by more than 104 temperatures",
         cause: Cause::LossUnstable,
-        assertion: OverfitsBatch,
+        assertion: LOSS_CONTRACT,
         buggy: |seed| contrastive(seed, |logits| ops::softmax(logits, 1)?.log()),
         clean: |seed| contrastive(seed, |logits| ops::log_softmax(logits, 1)),
-        // Where it fails it is the twin's own alarm, or the first loss is infinite already: most seeds see neither.
-        missed_today: Some("assert_loss_contract"),
+        missed_today: None,
     },
     Entry {
         id: "I5",
         group: GROUP,
         bug: "candle's binary cross-entropy is infinite from a logit of 17 on",
         cause: Cause::LossUnstable,
-        assertion: OverfitsBatch,
+        assertion: LOSS_CONTRACT,
         buggy: |seed| candle_bce(seed, true),
         clean: |seed| candle_bce(seed, false),
-        // Latent: a short training gives no logit of 17.
-        missed_today: Some("assert_loss_contract"),
+        missed_today: None,
     },
     Entry {
         id: "I6",
@@ -74,11 +73,10 @@ pub(crate) const ENTRIES: &[Entry] = &[
         group: GROUP,
         bug: "the exponential of an unbounded log-variance",
         cause: Cause::LossUnstable,
-        assertion: OverfitsBatch,
+        assertion: LOSS_CONTRACT,
         buggy: |seed| log_variance(seed, true),
         clean: |seed| log_variance(seed, false),
-        // Latent: the log-variance starts near 0.
-        missed_today: Some("assert_loss_contract"),
+        missed_today: None,
     },
     Entry {
         id: "I10",
@@ -96,11 +94,10 @@ pub(crate) const ENTRIES: &[Entry] = &[
         group: GROUP,
         bug: "log-sum-exp without subtracting the maximum",
         cause: Cause::LossUnstable,
-        assertion: OverfitsBatch,
+        assertion: LOSS_CONTRACT,
         buggy: |seed| contrastive(seed, |l| l.broadcast_sub(&l.exp()?.sum_keepdim(1)?.log()?)),
         clean: |seed| contrastive(seed, |l| l.broadcast_sub(&l.log_sum_exp(1)?.unsqueeze(1)?)),
-        // Where it fails it is the twin's own alarm, or the first loss is infinite already: most seeds see neither.
-        missed_today: Some("assert_loss_contract"),
+        missed_today: None,
     },
 ];
 
@@ -147,7 +144,8 @@ fn contrastive(
     let learner = Learner::new(&vars, forward, loss);
     Ok(Subject::new(learner, (&[view("a")?, view("b")?], &pairs))
         .allow(Cause::BatchMixed)
-        .allow(Cause::BatchSizeFixed))
+        .allow(Cause::BatchSizeFixed)
+        .test(keeps(loss, contract::cross_entropy(ROWS))))
 }
 
 fn candle_bce(seed: Seed, buggy: bool) -> Result<Subject> {
@@ -155,7 +153,8 @@ fn candle_bce(seed: Seed, buggy: bool) -> Result<Subject> {
     let model = Mlp::new(&[6, 32, 1], Tensor::tanh, vb)?;
     let loss = if buggy { loss::binary_cross_entropy_with_logit } else { stable_bce };
     let learner = Learner::new(&vars, move |x| model.forward(x), loss);
-    Ok(Subject::new(learner, data::binary(seed, 6)?))
+    let contract = contract::bce_with_logits().shape([1]);
+    Ok(Subject::new(learner, data::binary(seed, 6)?).test(keeps(loss, contract)))
 }
 
 /// Attention that keeps padded keys out. The last sequence is empty.
@@ -211,7 +210,17 @@ fn log_variance(seed: Seed, buggy: bool) -> Result<Subject> {
         ((error + log_variance)?.mean_all()?) * 0.5
     };
     let learner = Learner::new(&vars, move |x| model.forward(x), loss);
-    Ok(Subject::new(learner, data::regression(seed, 6, DType::F32)?).loss_below(-1.0))
+    // One row that is hopelessly sure, and one that is not.
+    let sure = Tensor::new(&[[0f32, -200.0], [0.5, 1.0]], CPU)?;
+    let target = Tensor::new(&[[0.3f32], [-1.0]], CPU)?;
+    let contract = contract::custom("Gaussian likelihood")
+        .shape([2])
+        .target_shape([1])
+        .per_row(|p, y| ((p[0] - y[0]).powi(2) * (-p[1]).exp() + p[1]) / 2.0)
+        .finite_at(&sure, &target);
+    Ok(Subject::new(learner, data::regression(seed, 6, DType::F32)?)
+        .loss_below(-1.0)
+        .test(keeps(loss, contract)))
 }
 
 /// Times of events, seen through their distances to the first.

@@ -10,20 +10,21 @@ use super::{
     property::Property,
 };
 
-/// The ids of the master list in the groups that have entries, and those from H17 on, which it has not.
+/// The ids of the master list in the groups that have entries; E23 and on, and H17 and on, are of our own.
 const IDS: &[&str] = &[
     "A1", "A2", "A3", "A4", "A6", "A7", "A8", "A10", "A12", "A13", "A15", "B1", "B2", "B3", "B4",
     "B6", "B8", "B9", "B10", "B11", "B13", "B15", "C1", "C3", "C4", "C5", "C7", "C8", "C9", "C11",
     "C12", "C13", "D1", "D2", "D3", "D5", "D7", "D9", "D10", "D11", "D12", "E1", "E2", "E3", "E4",
-    "E5", "E6", "E8", "E9", "E10", "E12", "E14", "E15", "E16", "E18", "E19", "E22", "F1", "F2",
-    "F3", "F4", "F5", "F6", "F8", "F9", "F12", "F13", "F14", "F15", "F16", "F18", "F19", "G1",
-    "G2", "G4", "G5", "G6", "G7", "G9", "G10", "G11", "G12", "G14", "G15", "G16", "G17", "G18",
-    "G19", "G22", "H1", "H2", "H4", "H6", "H7", "H8", "H10", "H11", "H13", "H14", "H15", "H16",
-    "H17", "H18", "H19", "H20", "H21", "H22", "H23", "I1", "I2", "I5", "I6", "I7", "I8", "I10",
-    "I11", "J1", "J3", "J4", "J5", "J6", "J7", "J9", "J11", "J12", "J13", "J14", "J16", "J17",
-    "J18", "J19", "J21", "J23", "J24", "J25", "J27", "J29", "Kd1", "Kd2", "Kd3", "Kd4", "Kd6",
-    "Kd7", "Kd8", "Kd10", "Kd11", "Kd13", "L1", "L3", "L4", "L6", "L7", "M1", "M2", "M3", "M4",
-    "M5", "M6", "M7", "M9", "N1", "N2", "N4", "N5",
+    "E5", "E6", "E8", "E9", "E10", "E12", "E14", "E15", "E16", "E18", "E19", "E22", "E23", "E24",
+    "E25", "E26", "E27", "E28", "E29", "E30", "E31", "E32", "E33", "F1", "F2", "F3", "F4", "F5",
+    "F6", "F8", "F9", "F12", "F13", "F14", "F15", "F16", "F18", "F19", "G1", "G2", "G4", "G5",
+    "G6", "G7", "G9", "G10", "G11", "G12", "G14", "G15", "G16", "G17", "G18", "G19", "G22", "H1",
+    "H2", "H4", "H6", "H7", "H8", "H10", "H11", "H13", "H14", "H15", "H16", "H17", "H18", "H19",
+    "H20", "H21", "H22", "H23", "I1", "I2", "I5", "I6", "I7", "I8", "I10", "I11", "J1", "J3", "J4",
+    "J5", "J6", "J7", "J9", "J11", "J12", "J13", "J14", "J16", "J17", "J18", "J19", "J21", "J23",
+    "J24", "J25", "J27", "J29", "Kd1", "Kd2", "Kd3", "Kd4", "Kd6", "Kd7", "Kd8", "Kd10", "Kd11",
+    "Kd13", "L1", "L3", "L4", "L6", "L7", "M1", "M2", "M3", "M4", "M5", "M6", "M7", "M9", "N1",
+    "N2", "N4", "N5",
 ];
 
 /// The ids without an entry; `README.md` has the reasons.
@@ -31,7 +32,7 @@ const LEFT_OUT: &[&str] = &["A7", "F6", "J11", "M3", "M4", "M5"];
 
 /// Misses that some seeds do show: the training fits around the bug on others. Seen by luck is not seen, so the mark
 /// stays, whatever one seed says.
-const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d", "I2", "I10", "I11"];
+const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d", "I10"];
 
 #[test]
 fn ids_are_of_the_list_and_none_is_twice_or_forgotten() {

@@ -1,1 +1,8 @@
 //! Assertions on loss functions.
+
+mod bad_input;
+mod clean;
+mod custom;
+mod losses;
+mod mistakes;
+mod texts;

@@ -1,1 +1,5 @@
 //! Assertions on a loss function.
+
+mod contract;
+
+pub use contract::{LossContract, LossContractReport};
