@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(count(1, "row"), "1 row");
         assert_eq!(count(0, "row"), "0 rows");
         assert_eq!(count(2, "class"), "2 classes");
-        assert_eq!(count(3, "batch"), "3 batches");
+        assert_eq!(count(2, "batch"), "2 batches");
         assert_eq!(count(3, "entry"), "3 entries");
     }
 }

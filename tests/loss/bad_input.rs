@@ -51,11 +51,11 @@ fn examples_that_cannot_be_used() {
     let nan = Tensor::new(&[f32::NAN, 1.0], device).unwrap();
     let with =
         |p: &Tensor, y: &Tensor, value: f64| sentence(contract::custom("c").known(p, y, value));
-    insta::assert_snapshot!(with(&nan, &y, 1.0), @"an example is with a prediction that is not finite; allowed: finite values");
-    insta::assert_snapshot!(with(&y, &nan, 1.0), @"an example is with a target that is not finite; allowed: finite values");
-    insta::assert_snapshot!(with(&y, &y, f64::NAN), @"an example is of a loss of NaN; allowed: a finite number");
-    insta::assert_snapshot!(with(&y.narrow(0, 0, 0).unwrap(), &y, 1.0), @"an example is with a prediction of dims [0], empty; allowed: at least one value");
-    insta::assert_snapshot!(with(&y.to_dtype(DType::U32).unwrap(), &y, 1.0), @"an example is with a prediction of dtype u32; allowed: a float dtype");
+    insta::assert_snapshot!(with(&nan, &y, 1.0), @"an example's prediction is not finite; allowed: finite values");
+    insta::assert_snapshot!(with(&y, &nan, 1.0), @"an example's target is not finite; allowed: finite values");
+    insta::assert_snapshot!(with(&y, &y, f64::NAN), @"an example's loss is NaN; allowed: a finite number");
+    insta::assert_snapshot!(with(&y.narrow(0, 0, 0).unwrap(), &y, 1.0), @"an example's prediction is of dims [0], empty; allowed: at least one value");
+    insta::assert_snapshot!(with(&y.to_dtype(DType::U32).unwrap(), &y, 1.0), @"an example's prediction is of dtype u32; allowed: a float dtype");
     let scalar = Tensor::new(3f32, device).unwrap();
     insta::assert_snapshot!(with(&scalar, &scalar, 3.0), @"`contract` is one of scalars alone; allowed: an example with the batch as its first dimension");
     // Views are tensors as others are.
