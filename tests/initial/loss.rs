@@ -1,7 +1,7 @@
 //! Losses before training, and why they are not what theory says.
 
 use candle_core::{DType, Device, Module, Result, Tensor};
-use candle_nn::{Embedding, Init, Linear, VarBuilder, VarMap, embedding, linear, loss, ops};
+use candle_nn::{Embedding, Init, Linear, VarBuilder, VarMap, linear, loss, ops};
 use candling::{
     Batch, Cause, Failure, FailureKind, Learner, Seed, assert_initial_loss,
     check::{InitialLoss, InitialLossReport},
