@@ -149,7 +149,7 @@ fn orthogonal_identity_and_sparse_weights_pass() -> std::result::Result<(), Fail
     Ok(())
 }
 
-/// More by hand: 200 were run when the limits were set, and 2,000 of the losses.
+/// More by hand: 200 were run when the limits were set, and 500 of the losses.
 const SEEDS: u64 = 10;
 
 /// Fresh classifiers and regressions on inputs in clusters, which a lucky model separates by itself, and on inputs

@@ -136,7 +136,8 @@ fn input_rescaled(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Res
 
 /// Where a weight is too large for its fans, all that are above the usual gain are brought to a gain of 1.
 fn weights_rescaled(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Result<()> {
-    let (mut large, mut all): (Vec<(&str, f64)>, Vec<(&Var, f64)>) = (Vec::new(), Vec::new());
+    let mut large: Vec<(&str, f64)> = Vec::new();
+    let mut all: Vec<(&Var, f64)> = Vec::new();
     for (name, var, role) in roles(start) {
         let values = to_f64_vec(var.as_tensor())?;
         let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt();
