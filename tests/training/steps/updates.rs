@@ -207,6 +207,24 @@ fn what_never_moves_is_told_apart() {
 }
 
 #[test]
+fn an_optimizer_without_variables_is_told_though_running_statistics_move() {
+    let (vars, vb) = Seed::new(7).var_builder(DType::F32, &device());
+    let mut optimizer = AdamW::new(vars.all_vars(), plain(1e-3)).unwrap();
+    let first = candle_nn::linear(6, 16, vb.pp("first")).unwrap();
+    let norm = candle_nn::batch_norm(16, 1e-5, vb.pp("norm")).unwrap();
+    let (x, y) = classes(7, DType::F32);
+    let loss = || loss::cross_entropy(&norm.forward_t(&first.forward(&x)?, true)?, &y);
+    let calls = Cell::new(0);
+    let failed = failure(StepUpdates::new().loss(loss).check(&vars, || {
+        calls.set(calls.get() + 1);
+        optimizer.backward_step(&loss()?)
+    }));
+    assert_eq!(failed.cause(), Some(Cause::OptimizerMissesVariable));
+    assert!(calls.get() < 100, "{} calls", calls.get());
+    insta::assert_snapshot!(failed.headline(), @"no step moves any of 4 variables");
+}
+
+#[test]
 fn a_frozen_variable_that_moves_is_named() {
     let (vars, loss) = mlp(7, DType::F64);
     let mut optimizer = AdamW::new(vars.all_vars(), plain(1e-3)).unwrap();

@@ -134,12 +134,17 @@ impl<'s> Driver<'s> {
         for _ in 0..self.patience {
             self.call()?;
             update = self.update_since(&before)?;
-            let counts = |w: &Watched| matches!(w.role, Role::Trained | Role::Frozen);
-            if self.watched.iter().zip(&update.moved).any(|(w, moved)| *moved && counts(w)) {
+            if self.is_change(&update) {
                 break;
             }
         }
         Ok(update)
+    }
+
+    /// Whether anything but a running statistic changed: that is the forward pass's doing.
+    pub(super) fn is_change(&self, update: &Update) -> bool {
+        let counts = |w: &Watched| matches!(w.role, Role::Trained | Role::Frozen);
+        self.watched.iter().zip(&update.moved).any(|(w, moved)| *moved && counts(w))
     }
 
     fn update_since(&self, before: &Values) -> Result<Update> {

@@ -33,7 +33,7 @@ impl Walk {
     pub(super) fn take(driver: &mut Driver<'_>, steps: usize) -> Result<Option<Self>> {
         let first = driver.update_at(&[])?;
         let trained: Vec<usize> = driver.trained().map(|(at, _)| at).collect();
-        if !first.moved.iter().any(|moved| *moved) {
+        if !driver.is_change(&first) {
             return Ok(None);
         }
         let before = driver.calls;
