@@ -142,8 +142,11 @@ pub(super) fn diagnosed<T>(
     look(&case)
 }
 
+/// What was found, and what was ruled out.
+pub(super) type Why = (Vec<Finding>, Vec<(Cause, String)>);
+
 /// What is wrong in any case, and why the loss did not get where it should; and what was ruled out.
-pub(super) fn why_not_fitted(case: &Case<'_, '_>) -> Result<(Vec<Finding>, Vec<(Cause, String)>)> {
+pub(super) fn why_not_fitted(case: &Case<'_, '_>) -> Result<Why> {
     let wrong = diagnose::wrong_in_any_case(case)?;
     let explained = wrong.iter().any(Finding::is_confirmed);
     let why = diagnose::why_not_fitted(case, explained)?;

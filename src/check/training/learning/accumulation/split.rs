@@ -190,12 +190,10 @@ fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
         }
         a.swap(at, pivot);
         b.swap(at, pivot);
+        let above = a[at].clone();
         for row in at + 1..n {
-            let factor = a[row][at] / a[at][at];
-            for column in at..n {
-                let above = a[at][column];
-                a[row][column] -= factor * above;
-            }
+            let factor = a[row][at] / above[at];
+            a[row].iter_mut().zip(&above).for_each(|(value, above)| *value -= factor * above);
             b[row] -= factor * b[at];
         }
     }

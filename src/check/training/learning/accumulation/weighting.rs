@@ -25,7 +25,9 @@ pub enum Weighting {
 
 /// A count over a micro-batch.
 #[derive(Clone)]
-pub struct Count(Rc<dyn Fn(&Batch) -> candle_core::Result<f64>>);
+pub struct Count(Rc<Counts>);
+
+type Counts = dyn Fn(&Batch) -> candle_core::Result<f64>;
 
 impl Weighting {
     /// The share of what `count` counts in a micro-batch: its tokens, the sum of its mask, the weights of its classes.

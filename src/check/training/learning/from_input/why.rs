@@ -108,8 +108,8 @@ impl Compared<'_, '_> {
 
     /// Every loss of the two trainings, as long as both ran.
     fn same_bits(&self) -> bool {
-        let pairs = self.with.losses.iter().zip(&self.without.losses);
-        pairs.map(|(a, b)| a.to_bits() == b.to_bits()).all(|same| same)
+        let mut pairs = self.with.losses.iter().zip(&self.without.losses);
+        pairs.all(|(a, b)| a.to_bits() == b.to_bits())
     }
 
     /// Not one bit of the loss depends on the input. Either the output is one and the same whatever the weights are, or the
