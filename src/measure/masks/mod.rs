@@ -77,9 +77,26 @@ impl Masks {
         first.reached.iter().any(under) || !first.unreached.iter().any(under)
     }
 
-    /// Constant factors of the first pass, with the layer they come after.
-    pub(crate) fn factors(&self) -> &[(f64, String)] {
-        self.passes.first().map_or(&[], |pass| pass.factors.as_slice())
+    /// The factor of a node that is its operand times one number in every pass. A mask may drop nothing in one of them.
+    fn constant(&self, node: usize) -> Option<f64> {
+        for pass in &self.passes {
+            if pass.at(node)?.mask.contains(&DROPPED) {
+                return None;
+            }
+        }
+        self.passes.first()?.at(node)?.factor
+    }
+
+    /// Constant factors other than 1, with the layer they come after.
+    pub(crate) fn factors(&self) -> Vec<(f64, &str)> {
+        let Some(first) = self.passes.first() else { return Vec::new() };
+        let constant = |product: &Product| Some((self.constant(product.node)?, product.precision));
+        let factors = first.products.iter().filter_map(|product| {
+            let (factor, precision) = constant(product)?;
+            // A view, a copy or a cast is no factor.
+            ((factor - 1.0).abs() > precision).then_some((factor, product.place.as_str()))
+        });
+        factors.collect()
     }
 
     /// Every place with a mask that drops something. `evaluation` has the factors that belong to the model in both modes.
@@ -89,11 +106,12 @@ impl Masks {
         if self.other_graphs > self.passes.len() {
             return Vec::new();
         }
+        let (own, of_evaluation) = (self.factors(), evaluation.factors());
         let mut places: Vec<Place> = Vec::new();
         for product in &first.products {
             let others = rest.iter().map(|pass| pass.at(product.node));
             let Some(others) = others.collect::<Option<Vec<&Product>>>() else { continue };
-            if let Some(mut place) = self.place(product, &others, evaluation) {
+            if let Some(mut place) = self.place(product, &others, (&own, &of_evaluation)) {
                 let same = |other: &&Place| {
                     let end = other.name.find(" (").unwrap_or(other.name.len());
                     other.name[..end] == place.name
@@ -108,7 +126,12 @@ impl Masks {
         places
     }
 
-    fn place(&self, first: &Product, others: &[&Product], evaluation: &Masks) -> Option<Place> {
+    fn place(
+        &self,
+        first: &Product,
+        others: &[&Product],
+        (own, of_evaluation): (&[(f64, &str)], &[(f64, &str)]),
+    ) -> Option<Place> {
         let all = || std::iter::once(first).chain(others.iter().copied());
         let mut factors = all().filter_map(|product| product.factor);
         let factor = factors.next()?;
@@ -121,12 +144,17 @@ impl Masks {
             return None;
         }
         let is_fixed = others.iter().all(|other| !disagree(&first.mask, &other.mask));
-        let scale = first.neighbours.iter().fold(factor, |scale, c| {
-            let among = |factors: &[(f64, String)]| {
-                factors.iter().filter(|(f, _)| (f / c - 1.0).abs() <= first.precision).count()
-            };
-            if among(self.factors()) > among(evaluation.factors()) { scale * c } else { scale }
-        });
+        let among = |factors: &[(f64, &str)], c: f64| {
+            factors.iter().filter(|(f, _)| (f / c - 1.0).abs() <= first.precision).count()
+        };
+        let mut scale = factor;
+        for side in &first.neighbours {
+            for constant in side.iter().map_while(|node| self.constant(*node)) {
+                if among(own, constant) > among(of_evaluation, constant) {
+                    scale *= constant;
+                }
+            }
+        }
         Some(Place {
             name: first.place.clone(),
             dims: first.dims.clone(),
@@ -187,6 +215,17 @@ mod tests {
     fn constants_next_to_a_mask_are_part_of_its_scale() -> Result<()> {
         let found = places(|x, pass| (((x * mask(pass, 0.25)?)? / 0.75)? * 2.0)?.sin())?;
         assert!((found[0].scale - 8.0 / 3.0).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_mask_that_drops_nothing_at_first_is_no_constant() -> Result<()> {
+        let found = places(|x, pass| {
+            let seldom = if pass == 0 { x.ones_like()? } else { mask(pass + 10, 0.1)? };
+            (x * (seldom / 0.9)?)? * (mask(pass, 0.25)? / 0.75)?
+        })?;
+        let scales: Vec<f64> = found.iter().map(|place| (place.scale * 100.0).round()).collect();
+        assert_eq!(scales, [111.0, 133.0]);
         Ok(())
     }
 

@@ -23,16 +23,14 @@ pub(crate) struct Product {
     pub(crate) of_input: bool,
     /// The dropped values lie on one side of the kept ones, by value or by size.
     pub(crate) is_threshold: bool,
-    /// Constant factors right before and after it.
-    pub(crate) neighbours: Vec<f64>,
+    /// The nodes right before it, and those right after it, that are constant factors in this pass, the nearest first.
+    pub(crate) neighbours: [Vec<usize>; 2],
 }
 
 /// All of one pass.
 pub(crate) struct Products {
     pub(crate) nodes: usize,
     pub(crate) products: Vec<Product>,
-    /// Nodes that are their operand times one number other than 1, and after which layer.
-    pub(crate) factors: Vec<(f64, String)>,
     pub(crate) reached: Vec<String>,
     pub(crate) unreached: Vec<String>,
 }
@@ -72,13 +70,6 @@ impl Products {
         let of_input = depends_on(&graph, input);
         for (node, read) in found.iter().enumerate() {
             let Some(read) = read else { continue };
-            if let Some(factor) = read.constant() {
-                // A view, a copy or a cast is no factor.
-                if (factor - 1.0).abs() > read.precision {
-                    pass.factors.push((factor, place(node)));
-                    continue;
-                }
-            }
             pass.products.push(Product {
                 node,
                 place: place(node),
@@ -95,12 +86,13 @@ impl Products {
     }
 
     fn empty(nodes: usize) -> Self {
-        let (products, factors) = (Vec::new(), Vec::new());
-        Self { nodes, products, factors, reached: Vec::new(), unreached: Vec::new() }
+        Self { nodes, products: Vec::new(), reached: Vec::new(), unreached: Vec::new() }
     }
 
     pub(crate) fn at(&self, node: usize) -> Option<&Product> {
-        self.products.iter().find(|product| product.node == node)
+        // They come in the order of the nodes.
+        let at = self.products.binary_search_by_key(&node, |product| product.node).ok()?;
+        Some(&self.products[at])
     }
 }
 
@@ -135,11 +127,8 @@ struct Read {
 }
 
 impl Read {
-    fn constant(&self) -> Option<f64> {
-        match self.mask.contains(&DROPPED) {
-            true => None,
-            false => self.factor,
-        }
+    fn is_constant(&self) -> bool {
+        !self.mask.contains(&DROPPED)
     }
 
     fn product(self, of: &Product) -> Product {
@@ -252,27 +241,27 @@ impl Extent {
     }
 }
 
-/// The constant factors right before and right after a node.
-fn neighbours(graph: &Graph, node: usize, found: &[Option<Read>]) -> Vec<f64> {
-    let mut factors = Vec::new();
-    let constant = |at: usize| found[at].as_ref().and_then(Read::constant);
+/// The constant factors right before and right after a node; views between them are looked through.
+fn neighbours(graph: &Graph, node: usize, found: &[Option<Read>]) -> [Vec<usize>; 2] {
+    let is_constant = |at: usize| found[at].as_ref().is_some_and(Read::is_constant);
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut at = node;
     while let [operand] = graph.nodes()[at].operands[..] {
-        match constant(operand) {
-            Some(factor) => factors.push(factor),
-            None if graph.is_view(operand) => {}
-            None => break,
+        if is_constant(operand) {
+            before.push(operand);
+        } else if !graph.is_view(operand) {
+            break;
         }
         at = operand;
     }
     let mut at = node;
     while let [consumer] = graph.consumers(at)[..] {
-        match constant(consumer) {
-            Some(factor) => factors.push(factor),
-            None if graph.is_view(consumer) => {}
-            None => break,
+        if is_constant(consumer) {
+            after.push(consumer);
+        } else if !graph.is_view(consumer) {
+            break;
         }
         at = consumer;
     }
-    factors
+    [before, after]
 }

@@ -75,9 +75,10 @@ impl Dropout<'_> {
     /// Where evaluation multiplies by a constant that training does not multiply by.
     fn in_evaluation_alone(&self, factor: f64, precision: f64) -> Option<&str> {
         fn these(masks: &Masks, factor: f64, precision: f64) -> Vec<&str> {
-            let factors = masks.factors().iter();
+            let all = masks.factors();
+            let factors = all.iter();
             let near = factors.filter(|(f, _)| (f / factor - 1.0).abs() <= precision + 1e-6);
-            near.map(|(_, place)| place.as_str()).collect()
+            near.map(|(_, place)| *place).collect()
         }
         let evaluation = these(&self.evaluation.masks, factor, precision);
         let training = these(self.training, factor, precision);
