@@ -18,7 +18,7 @@ fn every_question_is_answered_rightly() {
     let mut wrong = Vec::new();
     for item in PARTS.iter().flat_map(|(_, items)| *items) {
         if let Some(text) = item.says(&digits, false) {
-            wrong.push(format!("{}, without the bug:\n{text}", item.assertion));
+            wrong.push(format!("{}, {}\n{text}", item.assertion, item.question));
         }
         match item.says(&digits, true) {
             None => wrong.push(format!("{}: {} is not seen", item.assertion, item.bug)),

@@ -4,7 +4,9 @@ use candle_core::Tensor;
 
 use crate::{
     Cause, Failure, FailureKind, Learner, Result,
-    check::{BatchIndependent, Causal, Deterministic, UsesInput, function::guarded},
+    check::{
+        BatchIndependent, Causal, Deterministic, TrainEvalModes, UsesInput, function::guarded,
+    },
     learner::is_running_statistic,
     variables::{RestoreOnDrop, Snapshot},
 };
@@ -75,10 +77,19 @@ impl<'f, 'a> Functions<'f, 'a> {
         let options = self.allowed.iter().fold(Causal::new(), |o, cause| o.allow(*cause));
         options.run(&mut |x| self.forward(x), self.input).map(drop)
     }
+
+    /// No rate of dropout is declared here: numbers of known mistakes fail alone.
+    pub(super) fn train_eval_modes(&self) -> Option<Result<()>> {
+        if !self.learner.has_modes() {
+            return None;
+        }
+        let options = self.allowed.iter().fold(TrainEvalModes::new(), |o, cause| o.allow(*cause));
+        applicable(options.run(self.learner, self.input).map(drop))
+    }
 }
 
 /// A check that proves nothing here, or cannot run, does not apply.
-fn applicable(outcome: Result<()>) -> Option<Result<()>> {
+pub(super) fn applicable(outcome: Result<()>) -> Option<Result<()>> {
     match &outcome {
         Err(failure) if failure.kind() != FailureKind::Violated => None,
         _ => Some(outcome),

@@ -1,13 +1,15 @@
 //! Everything that applies.
 
 mod functions;
+mod start;
 mod together;
 mod values;
 
 use std::panic::Location;
 
 use super::{
-    GradientsCorrect, GradientsFlow, OverfitsBatch, OverfitsBatchReport, UnitsAlive, call,
+    GradientsCorrect, GradientsFlow, LossDecreases, OverfitsBatch, OverfitsBatchReport, UnitsAlive,
+    call,
 };
 use crate::{Batch, Cause, Failure, FailureKind, Learner, Result};
 use functions::Functions;
@@ -20,17 +22,23 @@ use values::{finite, labels};
 /// |---|---|---|
 /// | `finite` | every learner | no NaN or infinity in input, targets, variables and output |
 /// | `labels` | `classes` given, integer targets | every label in `0..classes` |
+/// | `initialized` | variables | no weight is constant but zero, a copy, or shared: see [`Initialized`](super::Initialized) |
 /// | `deterministic` | a forward closure | see [`Deterministic`](super::Deterministic) |
 /// | `batch_independent` | a forward closure, two rows or more | see [`BatchIndependent`](super::BatchIndependent) |
 /// | `uses_input` | a forward closure of one float tensor | see [`UsesInput`](super::UsesInput) |
 /// | `causal` | asked for by `causal = true` | see [`Causal`](super::Causal) |
+/// | `train_eval_modes` | a learner that knows modes | see [`TrainEvalModes`](super::TrainEvalModes) |
+/// | `initial_loss` | a loss that is a cross-entropy or a squared error by its value | not too high: see [`InitialLoss`](super::InitialLoss) |
 /// | `gradients_flow` | a loss and variables | see [`GradientsFlow`] |
 /// | `gradients_correct` | f32, f64, or a learner from [`Learner::build`] | see [`GradientsCorrect`] |
 /// | `units_alive` | layers that can be seen from the output | see [`UnitsAlive`] |
+/// | `loss_decreases` | a loss and variables | see [`LossDecreases`] |
 /// | `overfits_batch` | a loss and variables | see [`OverfitsBatch`] |
 ///
 /// The forward closure is judged in evaluation mode. Where the learner does not know modes ([`Learner::with_modes`] does), its
 /// closure may be one of training: random draws are no failure then, nor are rows mixed by a model with running statistics.
+/// The learner may be trained already: that its loss is low and its weights have grown is no failure here, and weights of zero
+/// are left to `gradients_flow`, which tells a gate that opens from a layer that stays shut.
 ///
 /// All checks run, whether or not one fails; the failure lists each with its verdict, and all findings together. Two
 /// failures make what follows them meaningless, and it is left out then: slopes where a gradient is cut, and whatever
@@ -80,21 +88,25 @@ pub struct HealthyReport {
 }
 
 /// Every check there is, in the order it runs.
-const CHECKS: [&str; 10] = [
+const CHECKS: [&str; 14] = [
     "finite",
     "labels",
+    "initialized",
     "deterministic",
     "batch_independent",
     "uses_input",
     "causal",
+    "train_eval_modes",
+    "initial_loss",
     "gradients_flow",
     "gradients_correct",
     "units_alive",
+    "loss_decreases",
     "overfits_batch",
 ];
 
 /// Where the checks begin that need a loss.
-const FIRST_ON_GRADIENTS: usize = 6;
+const FIRST_ON_LOSS: usize = 8;
 
 impl Default for Healthy {
     fn default() -> Self {
@@ -172,6 +184,10 @@ impl Healthy {
         if let Some(classes) = self.classes.filter(|_| self.runs("labels")) {
             outcomes.push(("labels", labels(batch, classes)));
         }
+        if self.runs("initialized") {
+            let outcome = start::initialized(learner, &self.allowed)?;
+            outcomes.extend(outcome.map(|outcome| ("initialized", outcome)));
+        }
         if !learner.owns_data() {
             outcomes.extend(self.functions(learner, batch)?);
         }
@@ -180,10 +196,14 @@ impl Healthy {
         // Such a function is another one at every step, and may carry the graph of all earlier calls along.
         let keeps_state = found(&outcomes, "deterministic", Cause::StateKept);
         if keeps_state {
-            let names = CHECKS[FIRST_ON_GRADIENTS..].iter().filter(|name| self.runs(name));
+            let names = CHECKS[FIRST_ON_LOSS..].iter().filter(|name| self.runs(name));
             let names = names.filter(|_| learner.has_loss());
             left_out.extend(names.map(|name| (*name, "not run: state is kept between calls")));
         } else {
+            if self.runs("initial_loss") {
+                let outcome = start::initial_loss(learner, batch, &self.allowed)?;
+                outcomes.extend(outcome.map(|outcome| ("initial_loss", outcome)));
+            }
             self.gradients(learner, batch, &mut outcomes, &mut left_out);
         }
         if self.runs("overfits_batch") && learner.has_loss() && !keeps_state {
@@ -231,6 +251,9 @@ impl Healthy {
         if self.causal && self.runs("causal") {
             where_it_applies("causal", Some(functions.causal()));
         }
+        if self.runs("train_eval_modes") {
+            where_it_applies("train_eval_modes", functions.train_eval_modes());
+        }
         Ok(outcomes)
     }
 
@@ -267,6 +290,10 @@ impl Healthy {
         if self.runs("units_alive") {
             let options = allowed.iter().fold(UnitsAlive::new(), |o, cause| o.allow(*cause));
             where_it_applies("units_alive", options.check(learner, batch).map(drop));
+        }
+        if self.runs("loss_decreases") {
+            let options = allowed.iter().fold(LossDecreases::new(), |o, cause| o.allow(*cause));
+            where_it_applies("loss_decreases", options.check(learner, batch).map(drop));
         }
     }
 
