@@ -46,7 +46,7 @@ mod nothing_in_scope {
         let report = ::candling::assert_pipeline!(batches, n, shuffled = false);
         ::std::assert_eq!(report.left_out, 0);
         ::candling::assert_pipeline!(
-            |epoch| batches(epoch),
+            batches,
             16,
             shuffled = false,
             evaluation = batches,
