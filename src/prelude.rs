@@ -10,8 +10,8 @@ pub use crate::{Cause, Failure, Learner, Seed, Tolerance, tap};
 #[doc(no_inline)]
 pub use crate::{
     assert_accumulation_equivalent, assert_batch_independent, assert_cache_consistent,
-    assert_causal, assert_close, assert_dependence, assert_deterministic, assert_dims,
-    assert_equivalent, assert_equivariant, assert_finite, assert_gradients_correct,
+    assert_capacity_helps, assert_causal, assert_close, assert_dependence, assert_deterministic,
+    assert_dims, assert_equivalent, assert_equivariant, assert_finite, assert_gradients_correct,
     assert_gradients_flow, assert_healthy, assert_in_range, assert_invariant,
     assert_layout_invariant, assert_learns_from_input, assert_nonlinear, assert_overfits_batch,
     assert_padding_invariant, assert_position_sensitive, assert_reproducible, assert_sensitive,
