@@ -49,15 +49,17 @@ use crate::{
 /// let report = CapacityHelps::new().steps(100).check(&mlp(2)?, &mlp(32)?, (&x, &y))?;
 /// assert!(report.large < report.small);
 ///
-/// // A third layer, of width 1.
-/// let narrow = Learner::build(Seed::new(42), DType::F32, &Device::Cpu, |vb| {
-///     let l1 = candle_nn::linear(2, 32, vb.pp("l1"))?;
-///     let l2 = candle_nn::linear(32, 1, vb.pp("l2"))?;
-///     let l3 = candle_nn::linear(1, 3, vb.pp("l3"))?;
-///     Ok(move |x: &Tensor| l3.forward(&l2.forward(&l1.forward(x)?.relu()?)?))
+/// // A wide branch behind a gate that is 0, and stays there.
+/// let gated = Learner::build(Seed::new(42), DType::F32, &Device::Cpu, |vb| {
+///     let (l1, l2) = (candle_nn::linear(2, 2, vb.pp("l1"))?, candle_nn::linear(2, 3, vb.pp("l2"))?);
+///     let (w1, w2) = (candle_nn::linear(2, 64, vb.pp("w1"))?, candle_nn::linear(64, 3, vb.pp("w2"))?);
+///     Ok(move |x: &Tensor| {
+///         let wide = (w2.forward(&w1.forward(x)?.relu()?)? * 0.0)?;
+///         l2.forward(&l1.forward(x)?.relu()?)? + wide
+///     })
 /// }, loss::cross_entropy)?;
-/// let failure = CapacityHelps::new().steps(100).check(&mlp(6)?, &narrow, (&x, &y)).unwrap_err();
-/// assert_eq!(failure.cause(), Some(Cause::CapacityTooSmall));
+/// let failure = CapacityHelps::new().steps(100).check(&mlp(2)?, &gated, (&x, &y)).unwrap_err();
+/// assert!(failure.headline().starts_with("more capacity is no help"));
 /// # candling::Result::Ok(())
 /// ```
 #[derive(Clone, Debug)]
