@@ -30,6 +30,9 @@ pub(crate) struct Place {
     pub(crate) is_fixed: bool,
 }
 
+/// A constant that values are multiplied by, and the layer it comes after.
+pub(crate) type Factor<'m> = (f64, &'m str);
+
 /// The masks of several passes.
 pub(crate) struct Masks {
     passes: Vec<Products>,
@@ -88,7 +91,7 @@ impl Masks {
     }
 
     /// Constant factors other than 1, with the layer they come after.
-    pub(crate) fn factors(&self) -> Vec<(f64, &str)> {
+    pub(crate) fn factors(&self) -> Vec<Factor<'_>> {
         let Some(first) = self.passes.first() else { return Vec::new() };
         let constant = |product: &Product| Some((self.constant(product.node)?, product.precision));
         let factors = first.products.iter().filter_map(|product| {
@@ -111,7 +114,7 @@ impl Masks {
         for product in &first.products {
             let others = rest.iter().map(|pass| pass.at(product.node));
             let Some(others) = others.collect::<Option<Vec<&Product>>>() else { continue };
-            if let Some(mut place) = self.place(product, &others, (&own, &of_evaluation)) {
+            if let Some(mut place) = self.place(product, &others, [&own, &of_evaluation]) {
                 let same = |other: &&Place| {
                     let end = other.name.find(" (").unwrap_or(other.name.len());
                     other.name[..end] == place.name
@@ -130,7 +133,7 @@ impl Masks {
         &self,
         first: &Product,
         others: &[&Product],
-        (own, of_evaluation): (&[(f64, &str)], &[(f64, &str)]),
+        [own, of_evaluation]: [&[Factor<'_>]; 2],
     ) -> Option<Place> {
         let all = || std::iter::once(first).chain(others.iter().copied());
         let mut factors = all().filter_map(|product| product.factor);
@@ -144,7 +147,7 @@ impl Masks {
             return None;
         }
         let is_fixed = others.iter().all(|other| !disagree(&first.mask, &other.mask));
-        let among = |factors: &[(f64, &str)], c: f64| {
+        let among = |factors: &[Factor<'_>], c: f64| {
             factors.iter().filter(|(f, _)| (f / c - 1.0).abs() <= first.precision).count()
         };
         let mut scale = factor;
