@@ -26,7 +26,8 @@ pub(super) fn initialized(learner: &Learner<'_>, allowed: &[Cause]) -> Result<Op
     Ok(applicable(options.check(learner.variables()).map(drop)))
 }
 
-/// Where the loss is told to be one that theory knows. That it is low is no fault in a learner that is trained.
+/// Where the loss is told to be one that theory knows. That it is low is no fault in a learner that is trained; that it is
+/// high is one where a defect is found that explains it, and else the scale of a loss on cosines over a temperature.
 pub(super) fn initial_loss(
     learner: &Learner<'_>,
     batch: &Batch,
@@ -35,7 +36,7 @@ pub(super) fn initial_loss(
     // A pass may move running statistics.
     let _guard = Snapshot::take(learner.variables())?.guard();
     let Some(expected) = expected(learner, batch) else { return Ok(None) };
-    let options = InitialLoss::new().allow(Cause::InitialLossLow);
+    let options = InitialLoss::new().allow(Cause::InitialLossLow).allow(Cause::InitialLossHigh);
     let options = allowed.iter().fold(options, |o, cause| o.allow(*cause));
     Ok(applicable(options.check(learner, batch, expected).map(drop)))
 }

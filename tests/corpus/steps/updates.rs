@@ -424,9 +424,9 @@ fn rebuilt(seed: Seed, buggy: bool) -> Result<Subject> {
 
 fn backbone(seed: Seed, buggy: bool) -> Result<Subject> {
     let (vars, vb) = weights(seed, DType::F32);
-    let trunk = Mlp::new(&[6, 32, 32], Tensor::relu, vb.pp("backbone"))?;
-    let head = linear(32, 4, vb.pp("head"))?;
-    let dropout = Dropout::new(seed, 0.2);
+    let trunk = Mlp::new(&[6, 64, 64], Tensor::relu, vb.pp("backbone"))?;
+    let head = linear(64, 4, vb.pp("head"))?;
+    let dropout = Dropout::new(seed, 0.1);
     let all = vars.all_vars();
     let own = all.clone();
     let forward = move |x: &Tensor, train: bool| {
