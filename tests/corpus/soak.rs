@@ -32,7 +32,7 @@ const LEFT_OUT: &[&str] = &["A7", "F6", "J11", "M3", "M4", "M5"];
 
 /// Misses that some seeds do show: the training fits around the bug on others. Seen by luck is not seen, so the mark
 /// stays, whatever one seed says.
-const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d", "I10"];
+const SEEN_ON_SOME_SEEDS: &[&str] = &["F15d"];
 
 #[test]
 fn ids_are_of_the_list_and_none_is_twice_or_forgotten() {

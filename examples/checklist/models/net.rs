@@ -11,17 +11,22 @@ pub(crate) struct Net {
     pub(crate) head: Linear,
 }
 
-const DROPOUT: f32 = 0.1;
+pub(crate) const DROPOUT: f64 = 0.1;
 
 impl Net {
     pub(crate) fn new(vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+        Self::of_width(8, vb)
+    }
+
+    /// As many channels as asked for; see [`Net::new`].
+    pub(crate) fn of_width(width: usize, vb: VarBuilder<'_>) -> candle_core::Result<Self> {
         let same = Conv2dConfig { padding: 1, ..Default::default() };
         let halving = Conv2dConfig { padding: 1, stride: 2, ..Default::default() };
         Ok(Self {
-            conv1: conv2d(1, 8, 3, same, vb.pp("conv1"))?,
-            conv2: conv2d(8, 16, 3, halving, vb.pp("conv2"))?,
-            dropout: Dropout::new(DROPOUT),
-            head: linear(16 * 4 * 4, 10, vb.pp("head"))?,
+            conv1: conv2d(1, width, 3, same, vb.pp("conv1"))?,
+            conv2: conv2d(width, 2 * width, 3, halving, vb.pp("conv2"))?,
+            dropout: Dropout::new(DROPOUT as f32),
+            head: linear(2 * width * 4 * 4, 10, vb.pp("head"))?,
         })
     }
 

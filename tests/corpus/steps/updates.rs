@@ -5,7 +5,7 @@ use candle_nn::{AdamW, Linear, Optimizer, SGD, linear, loss};
 use candling::{Batch, Cause, Learner, Result, Seed, Variables, check::StepUpdates};
 
 use super::{
-    loops::{blind_steps_of, free, looped, steps_of},
+    loops::{Options, blind_steps_of, free, looped, steps_of},
     rules::{Lion, Momentum, TwoGroups, clip},
 };
 use crate::corpus::{
@@ -117,8 +117,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         bug: "a weight decay of 5 in decoupled form",
         cause: Cause::DecayUnintended,
         assertion: Test("step_updates"),
-        buggy: |seed| groups(seed, DType::F32, 5.0, 0.0),
-        clean: |seed| groups(seed, DType::F32, 0.1, 0.0),
+        buggy: |seed| groups(seed, DType::F32, 5.0, 0.0, none),
+        clean: |seed| groups(seed, DType::F32, 0.1, 0.0, none),
         missed_today: None,
     },
     Entry {
@@ -187,8 +187,8 @@ pub(crate) const ENTRIES: &[Entry] = &[
         bug: "decay on the gains of the norms, by a default that was not looked at",
         cause: Cause::DecayUnintended,
         assertion: Test("step_updates"),
-        buggy: |seed| groups(seed, DType::F64, 0.01, 0.01),
-        clean: |seed| groups(seed, DType::F64, 0.01, 0.0),
+        buggy: |seed| groups(seed, DType::F64, 0.01, 0.01, no_vector_decays),
+        clean: |seed| groups(seed, DType::F64, 0.01, 0.0, no_vector_decays),
         missed_today: None,
     },
     Entry {
@@ -392,7 +392,17 @@ fn clipping(seed: Seed, most: f64) -> Result<Subject> {
     Ok(Subject::new(learner, data::sequences(seed)?).test(test))
 }
 
-fn groups(seed: Seed, dtype: DType, of_matrices: f64, of_rest: f64) -> Result<Subject> {
+fn no_vector_decays(options: StepUpdates<'_>) -> StepUpdates<'_> {
+    options.decayed::<&str>([])
+}
+
+fn groups(
+    seed: Seed,
+    dtype: DType,
+    of_matrices: f64,
+    of_rest: f64,
+    options: Options,
+) -> Result<Subject> {
     let (vars, vb) = weights(seed, dtype);
     let first = linear(6, 32, vb.pp("first"))?;
     let blocks = [Residual::new(32, vb.pp("b0"))?, Residual::new(32, vb.pp("b1"))?];
@@ -407,7 +417,7 @@ fn groups(seed: Seed, dtype: DType, of_matrices: f64, of_rest: f64) -> Result<Su
         let mut rule = TwoGroups::new(vars, 1e-3, of_matrices, of_rest)?;
         Ok(move |loss: &Tensor| rule.step(&loss.backward()?))
     };
-    Ok(Subject::new(learner, data::classes(seed, 6, 4, dtype)?).test(looped(make, none)))
+    Ok(Subject::new(learner, data::classes(seed, 6, 4, dtype)?).test(looped(make, options)))
 }
 
 fn rebuilt(seed: Seed, buggy: bool) -> Result<Subject> {
