@@ -1,9 +1,10 @@
 //! How many bugs the assertions catch and name, and how often they cry wolf.
 //!
-//! `cargo run --release --example scoreboard -- [--seeds N] [--only NAMES] [--own] [--failures] [--json]`
+//! `cargo run --release --example scoreboard -- [--seeds N] [--only NAMES] [--own] [--applicable] [--failures] [--json]`
 //!
 //! `--only F2,C7g` runs the entries of these ids; groups (`architecture`) and assertions (`GradientsFlow`) are names, too.
-//! `--own` leaves `assert_healthy!` out, which takes most of the time.
+//! `--own` leaves `assert_healthy!` out, which takes most of the time. `--applicable` asks of every clean twin all else that
+//! applies to it, whatever its entry is about, and prints nothing but that.
 
 #[path = "../tests/corpus/mod.rs"]
 mod corpus;
@@ -18,7 +19,10 @@ use std::{
 };
 
 use candling::{Cause, Seed};
-use corpus::entry::{Assertion, Entry, Verdict};
+use corpus::{
+    applicable,
+    entry::{Assertion, Entry, Verdict},
+};
 
 /// An entry is caught when it is on each of the first seeds: a bug seen by luck is not seen.
 const SEEDS_TO_CATCH: u64 = 3;
@@ -32,6 +36,8 @@ struct Options {
     failures: bool,
     /// Whether each entry is given to its own assertion alone.
     own: bool,
+    /// Whether clean twins are asked all that applies to them, and nothing else is run.
+    applicable: bool,
     /// The ids, groups or assertions of the entries to run; all of them where none is named.
     only: Vec<String>,
 }
@@ -122,7 +128,7 @@ fn main() -> ExitCode {
         Ok(options) => options,
         Err(wrong) => {
             print(&format!(
-                "{wrong}\nusage: scoreboard [--seeds N] [--only NAMES] [--own] [--failures] [--json]"
+                "{wrong}\nusage: scoreboard [--seeds N] [--only NAMES] [--own] [--applicable] [--failures] [--json]"
             ));
             return ExitCode::FAILURE;
         }
@@ -135,6 +141,11 @@ fn main() -> ExitCode {
     if entries.is_empty() {
         print(&format!("no entry is named {}", options.only.join(",")));
         return ExitCode::FAILURE;
+    }
+    if options.applicable {
+        let alarms = on_all_cores(&entries, |entry| alarms(entry, options.seeds));
+        print(&of_applicable(&alarms.concat(), entries.len() as u64 * options.seeds));
+        return ExitCode::SUCCESS;
     }
     let scores = score_all(&entries, &options);
     print(&match options.json {
@@ -150,13 +161,20 @@ fn print(text: &str) {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options =
-        Options { seeds: 30, json: false, failures: false, own: false, only: Vec::new() };
+    let mut options = Options {
+        seeds: 30,
+        json: false,
+        failures: false,
+        own: false,
+        applicable: false,
+        only: Vec::new(),
+    };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => options.json = true,
             "--failures" => options.failures = true,
             "--own" => options.own = true,
+            "--applicable" => options.applicable = true,
             "--only" => {
                 let names = args.next().unwrap_or_default();
                 options.only = names.split(',').map(str::to_owned).collect();
@@ -174,10 +192,24 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     Ok(options)
 }
 
-/// Every entry by its own assertion and by `assert_healthy!`, on all cores: subjects are not `Send`, so each is built on
-/// the thread that tests it.
+/// Every entry by its own assertion and by `assert_healthy!`.
 fn score_all(entries: &[Entry], options: &Options) -> Vec<[Score; 2]> {
-    let scores = Mutex::new(vec![<[Score; 2]>::default(); entries.len()]);
+    on_all_cores(entries, |entry| {
+        let own = score(entry, entry.assertion, options.seeds);
+        let healthy = match options.own {
+            true => Score::default(),
+            false => score(entry, Assertion::Healthy, options.seeds),
+        };
+        [own, healthy]
+    })
+}
+
+/// Subjects are not `Send`, so each is built on the thread that tests it.
+fn on_all_cores<T: Default + Send>(
+    entries: &[Entry],
+    judge: impl Fn(&Entry) -> T + Sync,
+) -> Vec<T> {
+    let results: Mutex<Vec<T>> = Mutex::new(entries.iter().map(|_| T::default()).collect());
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -186,18 +218,34 @@ fn score_all(entries: &[Entry], options: &Options) -> Vec<[Score; 2]> {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(entry) = entries.get(i) else { break };
-                    let own = score(entry, entry.assertion, options.seeds);
-                    let healthy = match options.own {
-                        true => Score::default(),
-                        false => score(entry, Assertion::Healthy, options.seeds),
-                    };
-                    let both = [own, healthy];
-                    scores.lock().expect("no worker panics")[i] = both;
+                    let result = judge(entry);
+                    results.lock().expect("no worker panics")[i] = result;
                 }
             });
         }
     });
-    scores.into_inner().expect("no worker panics")
+    results.into_inner().expect("no worker panics")
+}
+
+/// What else fails a clean twin, and its text.
+fn alarms(entry: &Entry, seeds: u64) -> Vec<String> {
+    let mut all = Vec::new();
+    for seed in 0..seeds {
+        match (entry.clean)(Seed::new(seed)) {
+            Ok(subject) => all.extend(applicable::alarms(entry.id, &subject).into_iter().map(
+                |(check, failure)| {
+                    format!("{}, seed {seed}: {check}\n{}", entry.id, indented(&failure.text()))
+                },
+            )),
+            Err(failure) => all.push(format!("{}, seed {seed}: {}", entry.id, failure.text())),
+        }
+    }
+    all
+}
+
+fn of_applicable(alarms: &[String], models: u64) -> String {
+    let count = format!("{} false alarms on {models} clean models", alarms.len());
+    [alarms, &[count]].concat().join("\n\n")
 }
 
 fn score(entry: &Entry, assertion: Assertion, seeds: u64) -> Score {

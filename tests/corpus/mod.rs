@@ -2,6 +2,7 @@
 //!
 //! Tests and the scoreboard example share this module, so it depends on nothing else in `tests/`.
 
+pub(crate) mod applicable;
 mod architecture;
 mod contracts;
 mod data;
