@@ -73,6 +73,13 @@
 //! | [`assert_in_range!`] | tensor, range | every element in the range |
 //! | [`assert_shape!`] | tensor, dims | exact dimensions, `_` free |
 //! | [`assert_dims!`] | `x => [batch, time, 64], mask => [batch, time]` | names unify across tensors |
+//! | [`assert_labels!`] | y, classes | whole numbers in `0..classes`, every class present |
+//! | [`assert_normalized!`] | x | mean 0 and deviation 1, or a range, as far as its rows can tell |
+//! | [`assert_disjoint!`] | train, validation | no row of one set is in the other |
+//! | [`assert_pipeline!`] | epoch closure, samples | every sample once an epoch, with its target, in a new order; training and evaluation prepare it alike |
+//! | [`assert_initialized!`] | vars | no constant, copied or mis-scaled weights; zeros by intent are named |
+//! | [`assert_initial_loss!`] | learner, batch, expected | the loss before training is what theory says; names what moved it |
+//! | [`assert_loss_contract!`] | loss, contract | the loss computes what it claims: values, reduction, gradient; bears logits of 100; every row counts, ignored labels do not |
 //! | [`assert_batch_independent!`] | f, &x | no row of the output depends on another row of the input: all pairs, by bits |
 //! | [`assert_causal!`] | f, &x | an output depends on no later position, and on some earlier one |
 //! | [`assert_dependence!`] | f, &x, mask | exactly the allowed pairs of output and input depend |
@@ -90,7 +97,14 @@
 //! | [`assert_gradients_flow!`] | learner, batch | every variable gets a finite gradient of a sane size; names the op that cut it |
 //! | [`assert_gradients_correct!`] | f, &x; learner, batch | the backward pass gives the slope, kinks told from bugs |
 //! | [`assert_units_alive!`] | learner, batch | no layer is dead or saturated |
+//! | [`assert_loss_decreases!`] | learner, batch | a small step against the gradient lowers the loss, and so does the learner's own optimizer |
+//! | [`assert_step_updates!`] | vars, step closure | your own training step moves every variable that is not frozen, no frozen one, by a sane share |
+//! | [`assert_accumulation_equivalent!`] | learner, batch | micro-batches add up to the batch, as the loss or the loop weights them |
 //! | [`assert_overfits_batch!`] | learner, batch | one batch is memorised, by every variable, from its input |
+//! | [`assert_learns_from_input!`] | learner, batch | trained on the batch, it beats itself without its input |
+//! | [`assert_capacity_helps!`] | small, large, batch | more capacity, lower loss |
+//! | [`assert_reproducible!`] | closure of a `Seed` | same seed, same bits; other seed, other bits; names the first tensor that differs |
+//! | [`assert_train_eval_modes!`] | learner, &x | evaluation repeats and changes nothing; dropout drops the declared share, scales it, row by row; running statistics move in training only and are used |
 //! | [`assert_healthy!`] | learner, batch | everything that applies, in one report |
 //!
 //! All have one grammar:
