@@ -112,7 +112,7 @@ pub(super) fn judge(
     driver.restore()?;
     let told = tell_missed(driver, &missed, later.as_ref(), gradients)?;
     still.findings.extend(told.0);
-    still.idle = told.1;
+    still.idle.extend(told.1);
     Ok(still)
 }
 
