@@ -5,7 +5,7 @@ use candle_core::Var;
 use super::{
     copies::{self, Grain},
     judged::{self, Weight},
-    role::{Role, is_vector},
+    role::{Role, is_follower, is_vector},
     scale::{self, Off},
     weights_table::{InitialWeight, WeightVerdict, table},
     wording,
@@ -216,7 +216,9 @@ impl Initialized {
                 weight.rows =
                     must_differ.then(|| copies::equal_rows(values, width, grain)).flatten();
                 weight.off = scale::judge(role, values.len(), rms);
-                let tells = must_differ && copies::tells_weights(values, grain, MANY_WEIGHTS);
+                let tells = must_differ
+                    && !is_follower(name)
+                    && copies::tells_weights(values, grain, MANY_WEIGHTS);
                 weight.drawn = tells.then(|| copies::hash(values));
                 match (&weight.rows, weight.off) {
                     (Some(_), _) => WeightVerdict::RowsEqual,
