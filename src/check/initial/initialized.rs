@@ -13,7 +13,10 @@ use super::{
 use crate::{
     Cause, Failure, Finding, Result, Variables,
     check::call,
-    measure::values::{is_readable, to_f64_vec},
+    measure::{
+        values::{is_readable, to_f64_vec},
+        vectors::root_mean_square,
+    },
     variables,
     verdict::{count, listed},
 };
@@ -185,7 +188,7 @@ impl Initialized {
     }
 
     fn judged<'v>(&self, name: &str, var: &'v Var, role: Role, values: &[f64]) -> Weight<'v> {
-        let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt();
+        let rms = root_mean_square(values);
         let (first, dims) = (values[0], var.dims());
         let constant = values.len() > 1 && values.iter().all(|v| *v == first);
         let must_differ = role != Role::Positions && !is_vector(dims);
