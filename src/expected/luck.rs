@@ -1,5 +1,7 @@
 //! How low a loss may be by luck: an untrained model may happen to be right.
 
+use crate::measure::student;
+
 /// Luck that comes once in 10^this, ..
 const RARE: f64 = 7.0;
 /// .. and as many standard deviations of a mean of many draws.
@@ -15,14 +17,11 @@ pub(super) fn effective(shares: &[f64]) -> f64 {
     1.0 / shares.iter().map(|p| p * p).sum::<f64>().max(f64::MIN_POSITIVE)
 }
 
-/// The normal deviate that `n` independent draws are all above once in 10^[`RARE`]
-/// (M. Abramowitz and I. A. Stegun, *Handbook of mathematical functions*, 26.2.23).
+/// The normal deviate that `n` independent draws are all above once in 10^[`RARE`].
 pub(super) fn by_luck(n: f64) -> f64 {
     let p = 10f64.powf(-RARE / n.max(1.0));
     if p >= 0.5 {
         return 0.0;
     }
-    let t = (-2.0 * p.ln()).sqrt();
-    t - (2.515517 + t * (0.802853 + t * 0.010328))
-        / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308)))
+    -student::normal(p)
 }

@@ -43,7 +43,7 @@ use luck::{SIGMAS, by_luck, effective, lower_end};
 
 use crate::{
     Failure, Result,
-    measure::values::to_f64_vec,
+    measure::{values::to_f64_vec, vectors::root_mean_square},
     verdict::{count, number},
 };
 
@@ -430,10 +430,6 @@ fn present(target: Option<&Tensor>, classes: usize) -> Result<Option<Vec<f64>>> 
 
 fn entropy(shares: &[f64]) -> f64 {
     shares.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum()
-}
-
-fn root_mean_square(values: &[f64]) -> f64 {
-    (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt()
 }
 
 /// The standard deviation of the logits about the mean of their row, with room for the chance of a small batch.

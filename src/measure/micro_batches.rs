@@ -9,6 +9,7 @@ use super::{
     noise::{epsilon, nudged_by, short_format},
     rows::rotate,
     values::to_f64_vec,
+    vectors,
 };
 use crate::{Batch, Failure, Learner, Result, Seed, Snapshot, learner::Evaluation};
 
@@ -26,7 +27,7 @@ impl Gradient {
     }
 
     pub(crate) fn norm(&self, variable: usize) -> f64 {
-        self.0[variable].iter().map(|v| v * v).sum::<f64>().sqrt()
+        vectors::length(&self.0[variable])
     }
 
     pub(crate) fn distance(&self, other: &Self, variable: usize) -> f64 {
@@ -56,11 +57,7 @@ impl Gradient {
     /// The scalar product, each variable on the scale that is given.
     pub(crate) fn dot(&self, other: &Self, scale: &[f64]) -> f64 {
         let variables = self.0.iter().zip(&other.0).zip(scale);
-        variables
-            .map(|((a, b), scale)| {
-                a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / (scale * scale)
-            })
-            .sum()
+        variables.map(|((a, b), scale)| vectors::dot(a, b) / (scale * scale)).sum()
     }
 }
 

@@ -29,4 +29,5 @@ pub(crate) mod training;
 pub(crate) mod travel;
 pub(crate) mod undecided;
 pub(crate) mod values;
+pub(crate) mod vectors;
 pub(crate) mod views;

@@ -149,29 +149,49 @@ pub(crate) struct Apart {
     pub(crate) varied: bool,
 }
 
-/// The value farthest from the median.
+/// The least or the greatest value, whichever is farther from the mean of all others. `x` has at least one row.
 pub(crate) fn farthest(x: &Tensor) -> Result<Option<Apart>> {
-    let values = to_f64_vec(x)?;
-    let mut sorted = values.clone();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let (Some(least), Some(greatest)) = (sorted.first(), sorted.last()) else { return Ok(None) };
-    let median = sorted[sorted.len() / 2];
-    let value = if median - least > greatest - median { *least } else { *greatest };
-    let Some(first) = values.iter().position(|v| *v == value) else { return Ok(None) };
-    let others: Vec<f64> = values.iter().copied().filter(|v| *v != value).collect();
-    let n = others.len() as f64;
-    let mean = others.iter().sum::<f64>() / n;
-    let variance = others.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-    let one = others.first().copied().unwrap_or(f64::NAN);
-    let two = others.iter().copied().find(|v| *v != one).unwrap_or(one);
-    Ok(Some(Apart {
-        value,
-        times: values.len() - others.len(),
-        first,
-        mean,
-        variance,
-        varied: others.iter().any(|v| *v != one && *v != two),
-    }))
+    let mut ends = [f64::INFINITY, f64::NEG_INFINITY];
+    blocks(x, |block| {
+        for value in block {
+            ends = [ends[0].min(*value), ends[1].max(*value)];
+        }
+    })?;
+    if x.elem_count() == 0 || ends[0] == ends[1] {
+        return Ok(None);
+    }
+    let apart = [without(x, ends[0])?, without(x, ends[1])?];
+    let distance = |apart: &Apart| (apart.value - apart.mean).abs();
+    let [low, high] = apart;
+    Ok(Some(if distance(&low) > distance(&high) { low } else { high }))
+}
+
+/// The moments of all values that are not `value`, of which there is at least one.
+fn without(x: &Tensor, value: f64) -> Result<Apart> {
+    let (mut times, mut first, mut seen, mut sum) = (0, None, 0, 0.0);
+    let (mut one, mut two, mut varied) = (None, None, false);
+    blocks(x, |block| {
+        for v in block {
+            if *v == value {
+                times += 1;
+                first.get_or_insert(seen);
+            } else {
+                sum += v;
+                let one = *one.get_or_insert(*v);
+                varied |= *v != one && *v != *two.get_or_insert(*v);
+            }
+            seen += 1;
+        }
+    })?;
+    let n = (seen - times) as f64;
+    let mean = sum / n;
+    let mut squares = 0.0;
+    blocks(x, |block| {
+        let others = block.iter().filter(|v| **v != value);
+        squares += others.map(|v| (v - mean).powi(2)).sum::<f64>();
+    })?;
+    let first = first.unwrap_or(0);
+    Ok(Apart { value, times, first, mean, variance: squares / n, varied })
 }
 
 #[cfg(test)]
@@ -197,6 +217,19 @@ mod tests {
             assert_eq!((all.len(), all[0].mean), (1, 9.5));
             assert_eq!(channels(&x.transpose(1, 2)?, Some(2))?, found);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn the_farthest_value_is_told_from_all_others() -> Result<()> {
+        let x = Tensor::new(&[[1f32, 2.0, -999.0], [3.0, -999.0, 2.0]], &Device::Cpu)?;
+        let found = farthest(&x)?;
+        let (mean, variance) = (2.0, 0.5);
+        let wanted = Apart { value: -999.0, times: 2, first: 2, mean, variance, varied: true };
+        assert_eq!(found, Some(wanted));
+        let two = Tensor::new(&[[0f32, 1.0, 99.0, 1.0]], &Device::Cpu)?;
+        assert!(farthest(&two)?.is_some_and(|apart| apart.value == 99.0 && !apart.varied));
+        assert_eq!(farthest(&Tensor::ones((2, 2), DType::F32, &Device::Cpu)?)?, None);
         Ok(())
     }
 

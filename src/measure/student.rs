@@ -39,7 +39,7 @@ pub(crate) fn quantile(p: f64, degrees: usize) -> f64 {
 }
 
 /// The lower quantile of the normal distribution, for `p` below a half (Abramowitz and Stegun, 26.2.23).
-fn normal(p: f64) -> f64 {
+pub(crate) fn normal(p: f64) -> f64 {
     let t = (-2.0 * p.ln()).sqrt();
     let above = 2.515517 + t * (0.802853 + t * 0.010328);
     let below = 1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308));

@@ -3,7 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::at_least;
-use crate::{Failure, Result, Seed};
+use crate::{
+    Failure, Result, Seed,
+    measure::vectors::{dot, length, root_mean_square},
+};
 
 /// A linear function of normal features, with noise.
 ///
@@ -85,7 +88,7 @@ fn orthogonal(mut vector: Vec<f64>, columns: Vec<Vec<f64>>) -> Vec<f64> {
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(columns.len());
     for mut column in columns {
         basis.iter().for_each(|unit| without(&mut column, unit));
-        let norm = dot(&column, &column).sqrt();
+        let norm = length(&column);
         column.iter_mut().for_each(|v| *v /= norm.max(f64::MIN_POSITIVE));
         basis.push(column);
     }
@@ -98,16 +101,12 @@ fn without(vector: &mut [f64], unit: &[f64]) {
     vector.iter_mut().zip(unit).for_each(|(v, u)| *v -= along * u);
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 /// The vector with a root mean square of `noise`.
 fn scaled(mut vector: Vec<f64>, noise: f64) -> Result<Vec<f64>> {
     if !(noise >= 0.0 && noise.is_finite()) {
         return Err(Failure::bad_argument("noise", noise, "a finite number, 0 or above"));
     }
-    let rms = (dot(&vector, &vector) / vector.len() as f64).sqrt();
+    let rms = root_mean_square(&vector);
     vector.iter_mut().for_each(|v| *v *= noise / rms.max(f64::MIN_POSITIVE));
     Ok(vector)
 }

@@ -1,6 +1,7 @@
 //! What a check says when it does not pass: data, and its rendering as plain text.
 
 mod cause;
+mod columns;
 mod content;
 mod curve;
 mod failure;
@@ -9,6 +10,7 @@ mod number;
 mod render;
 
 pub use cause::Cause;
+pub(crate) use columns::columns;
 pub use content::FailureKind;
 pub(crate) use curve::sparkline;
 pub use failure::Failure;

@@ -2,7 +2,7 @@
 
 use crate::{
     measure::slope::{Agreement, Compared},
-    verdict::number,
+    verdict::{columns, number},
 };
 
 /// `0.25`; `1 + 1e-5` where three digits would show 1.
@@ -24,10 +24,7 @@ pub(super) fn table(compared: &[Compared]) -> String {
         ordered.sort_by_key(|slot| slot.agreement != Agreement::Differs);
     }
     let rows: Vec<[String; 3]> = ordered.iter().take(ROWS).map(|slot| row(slot)).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let (a, b) = (width(0), width(1));
-    let mut lines: Vec<String> =
-        rows.iter().map(|[name, dims, what]| format!("{name:<a$}  {dims:<b$}  {what}")).collect();
+    let mut lines = columns(&rows);
     if ordered.len() > ROWS {
         lines.push(format!("and {} more lines", ordered.len() - ROWS));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::verdict::number;
+use crate::verdict::{columns, number};
 
 /// What became of one variable's gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,14 +85,8 @@ pub(super) fn table(variables: &[VariableGradient]) -> String {
         false => runs(variables).flat_map(folded).collect(),
     };
     let shown = rows.len().min(ROWS);
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut lines: Vec<String> = (rows.iter().take(shown))
-        .map(|[name, dims, verdict, norm]| {
-            let [a, b, c] = widths;
-            format!("{name:<a$}  {dims:<b$}  {verdict:<c$}  {norm}").trim_end().to_owned()
-        })
-        .collect();
+    let mut lines = columns(&rows);
+    lines.truncate(shown);
     if rows.len() > shown {
         lines.push(format!("and {} more lines", rows.len() - shown));
     }

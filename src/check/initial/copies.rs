@@ -1,7 +1,7 @@
 //! Rows of one weight, or whole weights, that are equal bit for bit and should have been drawn.
 
 use std::{
-    collections::{HashMap, hash_map::DefaultHasher},
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
 };
 
@@ -80,10 +80,12 @@ pub(super) fn equal_rows(values: &[f64], width: usize, grain: Grain) -> Option<E
 /// Values that no formula of a few numbers gives: an identity, a mask, a Dirac kernel hold two.
 pub(super) fn looks_drawn(values: &[f64]) -> bool {
     const ENOUGH: usize = 64;
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.dedup();
-    2 * sorted.len() > values.len() || sorted.len() >= ENOUGH
+    let mut distinct = HashSet::with_capacity(ENOUGH);
+    values.iter().any(|value| {
+        // -0 is 0.
+        distinct.insert((value + 0.0).to_bits());
+        2 * distinct.len() > values.len() || distinct.len() >= ENOUGH
+    })
 }
 
 /// Whether two whole weights of so many values cannot be equal by chance.

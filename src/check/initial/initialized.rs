@@ -5,7 +5,7 @@ use candle_core::Var;
 use super::{
     copies::{self, Grain},
     judged::{self, Weight},
-    role::{Role, is_vector},
+    role::{Role, is_follower, is_vector},
     scale::{self, Off},
     weights_table::{InitialWeight, WeightVerdict, table},
     wording,
@@ -13,7 +13,10 @@ use super::{
 use crate::{
     Cause, Failure, Finding, Result, Variables,
     check::call,
-    measure::values::{is_readable, to_f64_vec},
+    measure::{
+        values::{is_readable, to_f64_vec},
+        vectors::root_mean_square,
+    },
     variables,
     verdict::{count, listed},
 };
@@ -185,7 +188,7 @@ impl Initialized {
     }
 
     fn judged<'v>(&self, name: &str, var: &'v Var, role: Role, values: &[f64]) -> Weight<'v> {
-        let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt();
+        let rms = root_mean_square(values);
         let (first, dims) = (values[0], var.dims());
         let constant = values.len() > 1 && values.iter().all(|v| *v == first);
         let must_differ = role != Role::Positions && !is_vector(dims);
@@ -216,7 +219,9 @@ impl Initialized {
                 weight.rows =
                     must_differ.then(|| copies::equal_rows(values, width, grain)).flatten();
                 weight.off = scale::judge(role, values.len(), rms);
-                let tells = must_differ && copies::tells_weights(values, grain, MANY_WEIGHTS);
+                let tells = must_differ
+                    && !is_follower(name)
+                    && copies::tells_weights(values, grain, MANY_WEIGHTS);
                 weight.drawn = tells.then(|| copies::hash(values));
                 match (&weight.rows, weight.off) {
                     (Some(_), _) => WeightVerdict::RowsEqual,

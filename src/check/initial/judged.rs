@@ -6,7 +6,7 @@ use candle_core::{TensorId, Var};
 
 use super::{
     copies::EqualRows,
-    role::{Role, is_follower},
+    role::Role,
     scale::{self, Off},
     weights_table::{InitialWeight, WeightVerdict},
 };
@@ -24,7 +24,7 @@ pub(super) struct Weight<'v> {
     pub(super) rows: Option<EqualRows>,
     /// The first of its entries.
     pub(super) first: f64,
-    /// The hash of its values, where they are equal to another weight's by no chance.
+    /// The hash of its values, where they are equal to another weight's by no chance, and not by intent.
     pub(super) drawn: Option<u64>,
     pub(super) row: InitialWeight,
 }
@@ -75,9 +75,8 @@ pub(super) fn copies(weights: &mut [Weight<'_>]) -> Result<Vec<Finding>> {
 }
 
 fn are_copies(a: &Weight<'_>, b: &Weight<'_>) -> Result<bool> {
-    let drawn = |weight: &Weight<'_>| weight.drawn.filter(|_| !is_follower(&weight.row.name));
-    Ok(drawn(a).is_some()
-        && drawn(a) == drawn(b)
+    Ok(a.drawn.is_some()
+        && a.drawn == b.drawn
         && a.var.id() != b.var.id()
         && same_bits(a.var.as_tensor(), b.var.as_tensor())?)
 }

@@ -10,6 +10,7 @@ use crate::{
         noise::epsilon,
         undecided::over_all_targets,
         values::{scalar, to_f64_vec},
+        vectors::root_mean_square,
     },
     verdict::number,
 };
@@ -139,6 +140,5 @@ impl<'s, 'a> Start<'s, 'a> {
 }
 
 fn size(output: &Tensor) -> Result<f64> {
-    let values = to_f64_vec(output)?;
-    Ok((values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt())
+    Ok(root_mean_square(&to_f64_vec(output)?))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::verdict::number;
+use crate::verdict::{columns, number};
 
 /// How one weight starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,12 +86,7 @@ pub(super) fn table(weights: &[InitialWeight]) -> String {
         }
     };
     let rows: Vec<[String; 4]> = shown.into_iter().map(row).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let (a, b, c) = (width(0), width(1), width(2));
-    let line = |[name, dims, verdict, size]: &[String; 4]| {
-        format!("{name:<a$}  {dims:<b$}  {verdict:<c$}  {size}").trim_end().to_owned()
-    };
-    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    let mut lines = columns(&rows);
     if left_out > 0 {
         lines.push(format!("and {left_out} more"));
     }

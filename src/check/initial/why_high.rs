@@ -17,6 +17,7 @@ use crate::{
     measure::{
         formula::{Kind, matching},
         values::{extent, to_f64_vec},
+        vectors::root_mean_square,
     },
     verdict::{count, listed, number},
 };
@@ -140,7 +141,7 @@ fn weights_rescaled(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> R
     let mut all: Vec<(&Var, f64)> = Vec::new();
     for (name, var, role) in roles(start) {
         let values = to_f64_vec(var.as_tensor())?;
-        let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt();
+        let rms = root_mean_square(&values);
         let gain = match scale::judge(role, values.len(), rms) {
             Some(Off::TooLarge { gain, .. }) => {
                 large.push((name, gain));
@@ -212,9 +213,8 @@ fn tied_table(start: &Start<'_, '_>, first: &Seen, shown: &mut Shown) -> Result<
     // Of the sums over its rows, as a head.
     let gain_as_head = |var: &Var| -> Result<(f64, f64)> {
         let values = to_f64_vec(var.as_tensor())?;
-        let squares = values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64;
         let width = var.dims().last().copied().unwrap_or(1) as f64;
-        Ok(((squares * width).sqrt(), scale::usual_gain_of(values.len())))
+        Ok((root_mean_square(&values) * width.sqrt(), scale::usual_gain_of(values.len())))
     };
     if weights().count() > MOST_TRIED || weights().count() < 2 {
         return Ok(());
@@ -248,7 +248,10 @@ fn is_bias(name: &str, var: &Var) -> bool {
     var.dtype().is_float() && last.contains("bias")
 }
 
-fn roles<'s>(start: &'s Start<'_, '_>) -> impl Iterator<Item = (&'s str, &'s Var, Role)> {
+/// Each variable with its name and what it is to the model.
+pub(super) fn roles<'s>(
+    start: &'s Start<'_, '_>,
+) -> impl Iterator<Item = (&'s str, &'s Var, Role)> {
     let variables = start.learner.variables();
     let all: HashMap<&str, &Var> =
         variables.iter().map(|(name, var)| (name.as_str(), var)).collect();

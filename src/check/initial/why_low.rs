@@ -2,20 +2,19 @@
 //!
 //! Nothing is trained. Cost: three evaluations.
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::{
     role::Role,
     start::{Seen, Start},
-    why_high::{beside_theory, term_of},
+    why_high::{beside_theory, roles, term_of},
 };
 use crate::{
     Cause, Finding, Result, Seed,
     measure::{
         formula::{Formula, Kind, matching, read_rows},
         values::to_f64_vec,
+        vectors::root_mean_square,
     },
     verdict::number,
 };
@@ -169,22 +168,20 @@ fn divided(start: &Start<'_, '_>, loss: f64) -> Result<Option<Finding>> {
 
 /// Every weight drawn from a normal distribution of its own size; `None` where there is none to draw.
 fn drawn_anew(start: &Start<'_, '_>, seed: Seed) -> Result<Option<Seen>> {
-    let variables = start.learner.variables();
-    let all: HashMap<&str, &Var> =
-        variables.iter().map(|(name, var)| (name.as_str(), var)).collect();
-    let weights: Vec<&(String, Var)> =
-        variables.iter().filter(|(name, var)| Role::of(name, var, &all) != Role::Apart).collect();
+    let weights: Vec<(&str, &Var)> = (roles(start))
+        .filter(|(.., role)| *role != Role::Apart)
+        .map(|(name, var, _)| (name, var))
+        .collect();
     if weights.is_empty() {
         return Ok(None);
     }
-    let draw = |(name, var): &(String, Var)| -> Result<()> {
-        let values = to_f64_vec(var.as_tensor())?;
-        let rms = (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt();
+    let draw = |(name, var): &(&str, &Var)| -> Result<()> {
+        let rms = root_mean_square(&to_f64_vec(var.as_tensor())?);
         let drawn = seed.normal(name, var.shape(), DType::F64, &Device::Cpu)?;
         let drawn = (drawn * rms)?.to_dtype(var.dtype())?.to_device(var.device())?;
         Ok(var.set(&drawn)?)
     };
-    start.with(|| weights.iter().try_for_each(|weight| draw(weight))).map(Some)
+    start.with(|| weights.iter().try_for_each(draw)).map(Some)
 }
 
 /// The loss with each row's target taken from the row before it.

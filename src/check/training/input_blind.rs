@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::{
-    Batch, Cause, Failure, Finding, Result,
+    Batch, Cause, Failure, Finding, Learner, Result,
     diagnose::Case,
     measure::{
         rows::{misleading_rotation, rotate},
@@ -26,7 +26,7 @@ pub(super) fn survives(case: &Case<'_, '_>) -> Result<Option<Failure>> {
     // Targets with other rows than the input (flattened by the loss) cannot be turned against it.
     if target.dims().first() == input[0].dims().first() && case.batch.rows() > Some(1) {
         let Some((by, misled)) = misleading_rotation(target)? else {
-            return Ok(match ignores(case, target) {
+            return Ok(match ignores_targets(case.learner, case.batch, target) {
                 true => None,
                 false => Some(equal_targets(case)),
             });
@@ -53,10 +53,10 @@ pub(super) fn survives(case: &Case<'_, '_>) -> Result<Option<Failure>> {
 }
 
 /// Whether the loss is the same for other targets: then theirs is a place holder, and says nothing about the fit.
-fn ignores(case: &Case<'_, '_>, target: &Tensor) -> bool {
+pub(super) fn ignores_targets(learner: &Learner<'_>, batch: &Batch, target: &Tensor) -> bool {
     let loss = |target: Tensor| -> Result<f64> {
-        let batch = Batch::of_members(case.batch.input().to_vec(), target);
-        Ok(scalar(&case.learner.evaluate(&batch, false)?.loss)?)
+        let batch = Batch::of_members(batch.input().to_vec(), target);
+        Ok(scalar(&learner.evaluate(&batch, false)?.loss)?)
     };
     // Zeros become ones, and the rest zeros.
     let other = target.eq(0.0).and_then(|zeros| zeros.to_dtype(target.dtype()));

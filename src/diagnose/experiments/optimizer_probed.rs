@@ -14,7 +14,10 @@ use super::{
     lab::{Lab, Stop},
 };
 use crate::{
-    Cause, Finding, Result, learner::Stepper, measure::values::to_f64_vec, verdict::number,
+    Cause, Finding, Result,
+    learner::Stepper,
+    measure::{values::to_f64_vec, vectors::dot},
+    verdict::number,
 };
 
 /// Steps without a gradient. Momentum of 0.9 has fallen to 2 % by then, Adam's first moment too.
@@ -220,10 +223,6 @@ fn judge_decay(lab: &Lab<'_, '_, '_>, share: f64) -> Result<Outcome> {
         true => Outcome::Confirmed(Finding::confirmed(Cause::DecayUnintended, evidence)),
         false => Outcome::RuledOut(Cause::DecayUnintended, evidence),
     })
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The share of `values` that `change` adds to them.

@@ -1,6 +1,7 @@
 //! Losses of pairs: row i of one tensor belongs to row i of the other, and to none else.
 
 use super::{Point, rows::log_sum_exp};
+use crate::measure::vectors::{dot, length};
 
 /// Which rows are compared with which.
 ///
@@ -44,7 +45,7 @@ pub(super) fn costs(pairs: Pairs, point: &Point, normalised: bool) -> Vec<f64> {
 }
 
 fn unit(row: &[f64]) -> Vec<f64> {
-    let size = dot(row, row).sqrt();
+    let size = length(row);
     row.iter().map(|v| v / size).collect()
 }
 
@@ -54,8 +55,4 @@ fn one_way(from: &[&[f64]], to: &[&[f64]], temperature: f64) -> Vec<f64> {
         log_sum_exp(scores) - dot(row, to[i]) / temperature
     };
     from.iter().enumerate().map(cost).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -16,6 +16,7 @@ use candle_core::{DType, Tensor, backprop::GradStore};
 use super::{
     noise::{epsilon, nudged},
     values::to_f64_vec,
+    vectors::root_mean_square,
 };
 use crate::{Result, Seed};
 
@@ -374,8 +375,7 @@ pub(crate) fn gradient_or_zeros(slot: &Slot) -> Result<Vec<f64>> {
 
 /// The root mean square, or a hundredth where that is next to zero: a bias of zeros is moved too.
 fn scale(values: &[f64]) -> f64 {
-    let mean = values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64;
-    mean.sqrt().max(1e-2)
+    root_mean_square(values).max(1e-2)
 }
 
 #[cfg(test)]

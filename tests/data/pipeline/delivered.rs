@@ -138,3 +138,20 @@ fn an_order_that_does_not_change_is_told() -> candling::Result<()> {
     assert!(!report.order_judged);
     Ok(())
 }
+
+#[test]
+fn a_few_broken_pairs_among_many_samples_are_told_in_time() -> candling::Result<()> {
+    const N: usize = 4000;
+    let (x, y) = synthetic::markers(N, 4)?;
+    // Every fifth sample has the target of the one before.
+    let shifted: Vec<u32> = (0..N as u32).map(|i| if i % 5 == 4 { i - 1 } else { i }).collect();
+    let y = pick(&y, &shifted)?;
+    let batches = |epoch| {
+        let order = order(N, epoch);
+        Ok(cut(&pick(&x, &order)?, &pick(&y, &order)?, 500)?)
+    };
+    let failure = Pipeline::new().check(batches, N).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::PairsBroken), "{failure}");
+    assert!(failure.headline().starts_with("2400 of 12000 inputs"), "{failure}");
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! `assert_accumulation_equivalent!`: what adds up, what does not, and why.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, rc::Rc};
 
 use candle_core::{DType, Module, Tensor, backprop::GradStore};
 use candle_nn::{BatchNorm, ModuleT, batch_norm, linear, loss, ops};
@@ -350,6 +350,49 @@ fn the_training_loops_own_code_is_judged() {
     assert_eq!(refused.kind(), FailureKind::NotRun);
     let panicked = options().accumulate(|_| panic!("no")).check(&learner, (&x, &y)).unwrap_err();
     assert!(panicked.text().contains("the accumulation panicked"), "{panicked}");
+}
+
+#[test]
+fn closures_of_the_training_loop_that_misbehave_are_told() {
+    let (x, y) = classes(3, DType::F32);
+    let (vars, m) = Mlp::seeded(3, [6, 16, 4], DType::F32);
+    let learner = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy);
+
+    // An accumulation that overflows is not finite, whatever the second call gives.
+    let overflows = |parts: &[Batch]| {
+        let (x, y) = (&parts[0].input()[0], parts[0].target().unwrap());
+        (loss::cross_entropy(&m.forward(x)?, y)? * f64::INFINITY)?.backward()
+    };
+    let failure =
+        AccumulationEquivalent::new().accumulate(overflows).check(&learner, (&x, &y)).unwrap_err();
+    assert_eq!(failure.cause(), Some(Cause::NotFinite), "{failure}");
+
+    // A count that panics is the count's fault.
+    let counted = Weighting::counted(|_| panic!("no tokens"));
+    let failure =
+        AccumulationEquivalent::new().weighting(counted).check(&learner, (&x, &y)).unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::NotRun, "{failure}");
+    assert_eq!(failure.headline(), "the count of the weighting panicked");
+
+    // An accumulation that runs the check it belongs to.
+    let (inner, m) = Mlp::seeded(3, [6, 16, 4], DType::F32);
+    let learner = Learner::new(&inner, move |x: &Tensor| m.forward(x), loss::cross_entropy);
+    let own: Rc<RefCell<Option<AccumulationEquivalent<'static>>>> = Rc::default();
+    let recursive = {
+        let (own, x, y) = (own.clone(), x.clone(), y.clone());
+        move |_: &[Batch]| {
+            let options = own.borrow().clone().unwrap();
+            let inner = options.check(&learner, (&x, &y)).unwrap_err();
+            Err(candle_core::Error::msg(inner.headline()))
+        }
+    };
+    own.replace(Some(AccumulationEquivalent::new().accumulate(recursive)));
+    let (vars, m) = Mlp::seeded(3, [6, 16, 4], DType::F32);
+    let learner = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy);
+    let options = own.borrow().clone().unwrap();
+    let failure = options.check(&learner, (&x, &y)).unwrap_err();
+    assert!(failure.text().contains("calls the assertion it belongs to"), "{failure}");
+    own.replace(None);
 }
 
 #[test]

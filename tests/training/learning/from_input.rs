@@ -120,6 +120,24 @@ fn an_input_that_is_masked_away_is_ignored() {
 }
 
 #[test]
+fn a_head_that_starts_at_zero_is_no_proof_that_the_input_is_ignored() {
+    let (x, y) = classes(3, DType::F32);
+    let (vars, m) = Mlp::seeded(3, [6, 16, 4], DType::F32);
+    for var in [m.l2.weight(), m.l2.bias().unwrap()] {
+        let all = vars.all_vars();
+        let head = all.iter().find(|v| v.id() == var.id()).unwrap();
+        head.set(&head.zeros_like().unwrap()).unwrap();
+    }
+    // The first loss is ln 4 with any input; at this rate the training with the input ends above it, so that the one
+    // without ends before its first step.
+    let learner = Learner::new(&vars, |x| m.forward(x), loss::cross_entropy)
+        .optimizer(|vars| SGD::new(vars, 1e4));
+    let failure = LearnsFromInput::new().steps(1).check(&learner, (&x, &y)).unwrap_err();
+    let named = failure.findings().iter().any(|f| f.cause() == Cause::InputIgnored);
+    assert!(!named, "{failure}");
+}
+
+#[test]
 fn a_softmax_over_one_unit_is_a_constant() {
     let (x, _) = classes(5, DType::F32);
     let y = Tensor::new(&[[0f32], [1.0]], &device()).unwrap().repeat((8, 1)).unwrap();

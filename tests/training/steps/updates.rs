@@ -207,6 +207,25 @@ fn what_never_moves_is_told_apart() {
 }
 
 #[test]
+fn a_bias_whose_gradient_is_zero_by_right_is_idle_in_the_report() {
+    // Not in the graph at all, as a bias before a norm is not but for rounding; without a loss closure nothing else tells.
+    let (vars, vb) = Seed::new(1).var_builder(DType::F32, &device());
+    let l1 = candle_nn::linear_no_bias(6, 8, vb.pp("l1")).unwrap();
+    vb.pp("l1").get_with_hints(8, "bias", candle_nn::Init::Const(0.0)).unwrap();
+    let l2 = candle_nn::linear(8, 8, vb.pp("l2")).unwrap();
+    let l3 = candle_nn::linear(8, 4, vb.pp("l3")).unwrap();
+    let (x, y) = classes(1, DType::F32);
+    let loss = || {
+        let h = l2.forward(&l1.forward(&x)?.relu()?)?.relu()?;
+        loss::cross_entropy(&l3.forward(&h)?, &y)
+    };
+    let mut optimizer = SGD::new(vars.all_vars(), 0.1).unwrap();
+    let report = assert_step_updates!(vars, || optimizer.backward_step(&loss()?));
+    let bias = report.variables.iter().find(|v| v.name == "l1.bias").unwrap();
+    assert_eq!(bias.verdict, VariableVerdict::Idle);
+}
+
+#[test]
 fn an_optimizer_without_variables_is_told_though_running_statistics_move() {
     let (vars, vb) = Seed::new(7).var_builder(DType::F32, &device());
     let mut optimizer = AdamW::new(vars.all_vars(), plain(1e-3)).unwrap();

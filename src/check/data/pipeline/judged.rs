@@ -72,7 +72,8 @@ pub(super) fn missing(
         .find_map(|(n, (epoch, ids))| Some((n, of_epoch(epoch, ids, samples, drop_last)?)))?;
     let (headline, finding) = told;
     let without = |ids: &Vec<usize>| -> BTreeSet<usize> {
-        (0..samples).filter(|id| !ids.contains(id)).collect()
+        let delivered: BTreeSet<usize> = ids.iter().copied().collect();
+        (0..samples).filter(|id| !delivered.contains(id)).collect()
     };
     let first = without(&ids[0]);
     let always = ids.len() > 1 && !first.is_empty() && ids.iter().all(|ids| without(ids) == first);

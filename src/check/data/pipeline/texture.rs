@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Cause, Failure, Finding, Result,
+    measure::vectors::{dot, length},
     verdict::{count, listed, number},
 };
 
@@ -18,14 +19,10 @@ fn texture(values: &[f64]) -> Option<Vec<f64>> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let apart: Vec<f64> = values.iter().map(|v| v - mean).collect();
-    let norm = apart.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let norm = length(&apart);
     // Below the rounding of f32 there is nothing but rounding.
     let rounding = 2e-7 * values.iter().fold(0.0, |most: f64, v| most.max(v.abs())) * n.sqrt();
     (norm > 4.0 * rounding).then(|| apart.into_iter().map(|v| v / norm).collect())
-}
-
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Below this an input and its picture are not of one place. The texture is random: of 16 pixels moved, a correlation of 0.5
@@ -58,7 +55,7 @@ pub(super) fn aligned(epochs: &[Epoch]) -> Result<Option<Told>> {
                 .help("use `synthetic::marker_pictures`, and a pipeline that keeps f32"));
             };
             total += 1;
-            let together = correlation(&a, &b);
+            let together = dot(&a, &b);
             if together < TOGETHER {
                 apart.push((epoch, *batch, *row, together));
             }
@@ -91,7 +88,7 @@ pub(super) fn repeated(epochs: &[Epoch], ids: &Ids) -> Option<Told> {
         .take(ROWS)
         .map(|(epoch, sample)| Some((epoch, sample, texture(&sample.input)?)))
         .collect::<Option<_>>()?;
-    let alike = |a: &[f64], b: &[f64]| a.len() == b.len() && correlation(a, b) > 0.995;
+    let alike = |a: &[f64], b: &[f64]| a.len() == b.len() && dot(a, b) > 0.995;
     let mut kinds: Vec<usize> = Vec::with_capacity(rows.len());
     for (i, (_, _, texture)) in rows.iter().enumerate() {
         let known = (0..i).find(|j| kinds[*j] == *j && alike(texture, &rows[*j].2));

@@ -7,6 +7,7 @@ use crate::{
     measure::{
         losses::{Kind, Point, log_softmax, softmax},
         values::to_f64_vec,
+        vectors::length,
     },
 };
 
@@ -250,7 +251,7 @@ impl<'c> Probes<'c> {
 
     fn unit_rows(&self, values: Vec<f64>) -> Vec<f64> {
         let unit = |row: &[f64]| {
-            let size = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let size = length(row);
             row.iter().map(|v| v / size).collect::<Vec<_>>()
         };
         values.chunks_exact(self.width()).flat_map(unit).collect()

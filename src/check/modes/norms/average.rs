@@ -6,7 +6,10 @@ use super::Statistic;
 use crate::{
     Result, Snapshot,
     check::modes::passes::Passes,
-    measure::values::{extent, to_f64_vec},
+    measure::{
+        values::{extent, to_f64_vec},
+        vectors::length,
+    },
 };
 
 /// So many passes are tried for statistics that stay where they are.
@@ -116,7 +119,7 @@ pub(super) fn settled_gap(
         *old = (&*old + (step / *momentum)?)?;
     }
     let wanted = to_f64_vec(training)?;
-    let size = wanted.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let size = length(&wanted);
     let rows = passes.rows() as f64;
     let mut nearest: Option<f64> = None;
     for of_variance in [1.0, (rows - 1.0) / rows] {

@@ -33,6 +33,9 @@ pub(super) fn judged(
     };
     for (at, split) in cut.splits.iter().enumerate() {
         let sum = gradient(&split.parts)?;
+        if !sum.is_finite() {
+            return Ok(Some(not_finite(split)));
+        }
         if at == 0 {
             let again = gradient(&split.parts)?;
             if let Some(failure) = stale(cut, split, &sum, &again) {
@@ -53,6 +56,18 @@ pub(super) fn judged(
         }
     }
     Ok(None)
+}
+
+/// What is not finite is not compared with anything.
+fn not_finite(split: &Split) -> Failure {
+    Failure::violated(format!(
+        "what the training loop accumulates in {} is not finite",
+        split.name(),
+    ))
+    .finding(Finding::confirmed(
+        Cause::NotFinite,
+        "NaN or infinite values in the sum, where every part has a finite gradient",
+    ))
 }
 
 /// A second accumulation of the same parts, from the same weights, must give the same.

@@ -229,7 +229,9 @@ impl<'a> AccumulationEquivalent<'a> {
             (_, None) => judge(Some(why::none_holds(&mut micro, &cut, &self.allowed)?))?,
         }
         if let Some(accumulate) = &self.accumulate {
-            let mut accumulate = accumulate.borrow_mut();
+            let mut accumulate = accumulate.try_borrow_mut().map_err(|_| {
+                Failure::not_run("the accumulation calls the assertion it belongs to")
+            })?;
             judge(accumulated::judged(&mut *accumulate, &micro, &cut, found.as_ref())?)?;
         }
         let weighting = self.weighting.clone().or(found).unwrap_or(Weighting::OfTheLoss);

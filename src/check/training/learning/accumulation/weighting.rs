@@ -2,7 +2,7 @@
 
 use std::{fmt, rc::Rc};
 
-use crate::{Batch, Failure, Result, measure::values::to_f64_vec};
+use crate::{Batch, Failure, Result, check::function::guarded, measure::values::to_f64_vec};
 
 /// What the gradient of a micro-batch is multiplied by before it is added to the others.
 #[derive(Clone)]
@@ -56,8 +56,9 @@ impl Weighting {
                 shares(parts.iter().map(|part| not_ignored(part, *id)).collect::<Result<_>>()?)?
             }
             Self::Counted(Count(count)) => {
+                const WHAT: &str = "the count of the weighting";
                 let counts = parts.iter().map(|part| {
-                    count(part).map_err(|e| Failure::from_candle("the count of the weighting", e))
+                    guarded(WHAT, || count(part).map_err(|e| Failure::from_candle(WHAT, e)))
                 });
                 shares(counts.collect::<Result<_>>()?)?
             }

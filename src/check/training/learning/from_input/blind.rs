@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
-    check::function::guarded,
+    check::{function::guarded, training::input_blind::ignores_targets},
     measure::{
         rows::differ,
         values::{is_floating, scalar, to_f64_vec},
@@ -116,15 +116,4 @@ pub(super) fn is_to_be_told_apart(learner: &Learner<'_>, batch: &Batch) -> Resul
         .help("give the batch rows with different targets")),
         false => Ok(()),
     }
-}
-
-fn ignores_targets(learner: &Learner<'_>, batch: &Batch, target: &Tensor) -> bool {
-    let loss = |target: Tensor| -> Result<f64> {
-        let batch = Batch::of_members(batch.input().to_vec(), target);
-        Ok(scalar(&learner.evaluate(&batch, false)?.loss)?)
-    };
-    // Zeros become ones, and the rest zeros.
-    let other = target.eq(0.0).and_then(|zeros| zeros.to_dtype(target.dtype()));
-    let (Ok(own), Ok(other)) = (loss(target.clone()), other) else { return false };
-    loss(other).is_ok_and(|other| other == own)
 }

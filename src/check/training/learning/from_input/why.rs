@@ -2,13 +2,16 @@
 
 use super::blind::Blind;
 use crate::{
-    Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
+    Batch, Cause, Failure, Finding, Learner, Result, Seed, Snapshot,
     check::training::{
         learning::trained::{Trained, beats, best, diagnosed, why_not_fitted},
         overfits_batch::DEFAULT_OPTIMIZER,
         wording::curve,
     },
-    measure::{rows::differ, values::same_bits},
+    measure::{
+        rows::differ,
+        values::{same_bits, scalar},
+    },
     verdict::number,
 };
 
@@ -24,7 +27,7 @@ pub(super) struct Compared<'c, 'a> {
 impl Compared<'_, '_> {
     pub(super) fn failure(&self, blind: &Blind, steps: usize, margin: f64) -> Result<Failure> {
         let (with, without) = (self.with, self.without);
-        let same = self.same_bits();
+        let same = self.same_bits() && self.is_blind_elsewhere(blind)?;
         let headline = match same {
             true => format!(
                 "the training does not see its input: {} changes no bit of the loss",
@@ -112,6 +115,29 @@ impl Compared<'_, '_> {
         pairs.all(|(a, b)| a.to_bits() == b.to_bits())
     }
 
+    /// Whether the loss is the same bits with and without the input at other weights, too. A head that starts at zero hides
+    /// the input from the first losses, and a training may end at these.
+    fn is_blind_elsewhere(&self, blind: &Blind) -> Result<bool> {
+        let loss = |batch: &Batch| -> Result<f64> {
+            self.move_away()?;
+            Ok(scalar(&self.learner.evaluate(batch, false)?.loss)?)
+        };
+        let losses = loss(self.batch).and_then(|own| Ok((own, loss(&blind.batch)?)));
+        self.before.restore()?;
+        // What fails with other weights has shown nothing against what the losses show.
+        Ok(losses.map_or(true, |(own, other)| own.to_bits() == other.to_bits()))
+    }
+
+    /// Every weight elsewhere: none at zero, and no two units alike.
+    fn move_away(&self) -> Result<()> {
+        self.before.restore()?;
+        for (name, var) in self.learner.trainable() {
+            let draws = Seed::new(0).normal(name, var.shape(), var.dtype(), var.device())?;
+            var.set(&((var.as_tensor().detach() * 1.5)? + (draws * 0.1)?)?)?;
+        }
+        Ok(())
+    }
+
     /// Not one bit of the loss depends on the input. Either the output is one and the same whatever the weights are, or the
     /// input is lost on its way.
     fn unseen(&self, blind: &Blind) -> Result<Finding> {
@@ -119,9 +145,7 @@ impl Compared<'_, '_> {
         self.before.restore()?;
         let own = self.learner.output(self.batch.input(), false)?;
         let rows_differ = own.rank() > 0 && differ(&own)?;
-        for (_, var) in self.learner.trainable() {
-            var.set(&var.as_tensor().affine(1.5, 0.1)?)?;
-        }
+        self.move_away()?;
         let moved = self.learner.output(self.batch.input(), false);
         self.before.restore()?;
         let fixed = moved.is_ok_and(|moved| same_bits(&own, &moved).unwrap_or(false));

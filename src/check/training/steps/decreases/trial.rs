@@ -1,6 +1,6 @@
 //! Does the learner's own optimizer lower the loss?
 
-use super::descent::Place;
+use super::{super::CLIMBS, descent::Place};
 use crate::{
     Batch, Cause, Failure, Finding, Learner, Result, Snapshot,
     learner::Stepper,
@@ -8,6 +8,7 @@ use crate::{
         backward::backward,
         training::moved_since,
         values::{scalar, to_f64_vec},
+        vectors::share_uphill,
     },
     verdict::{count, number, told_apart},
 };
@@ -91,18 +92,13 @@ impl Bench<'_, '_, '_> {
         let before = if uphill.is_some() { Some(values()?) } else { None };
         optimizer.step(&grads).map_err(|e| Failure::from_candle("the optimizer's step", e))?;
         if let (Some(uphill), Some(before)) = (uphill, before) {
-            let (mut up, mut all) = (0.0, 0.0);
+            let mut pairs: Vec<(f64, f64)> = Vec::new();
             for (((_, var), before), after) in self.learner.trainable().zip(before).zip(values()?) {
                 let Some(gradient) = grads.get(var.as_tensor()) else { continue };
                 let moves = after.iter().zip(&before).map(|(a, b)| a - b);
-                for (step, slope) in moves.zip(to_f64_vec(gradient)?) {
-                    if step != 0.0 {
-                        all += slope.abs();
-                        up += if step * slope > 0.0 { slope.abs() } else { 0.0 };
-                    }
-                }
+                pairs.extend(moves.zip(to_f64_vec(gradient)?));
             }
-            *uphill = (all > 0.0).then(|| up / all);
+            *uphill = share_uphill(pairs.into_iter());
         }
         Ok(())
     }
@@ -152,9 +148,6 @@ impl Bench<'_, '_, '_> {
         self.loss()
     }
 }
-
-/// A step down has next to none of the gradient along it.
-const CLIMBS: f64 = 0.9;
 
 const SHORTER_STEPS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
 const LONGER_STEPS: [f64; 4] = [1e2, 1e4, 1e6, 1e8];

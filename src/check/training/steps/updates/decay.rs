@@ -5,14 +5,17 @@
 
 use super::{
     begins,
-    driver::{Driver, Gradients, dot, norm, pooled},
+    driver::{Driver, Gradients, pooled},
     sizes::plain_rate,
-    still::{names, rms},
+    still::names,
     walk::Walk,
 };
 use crate::{
     Cause, Finding, Result,
-    measure::graph::created,
+    measure::{
+        graph::created,
+        vectors::{dot, length, root_mean_square},
+    },
     verdict::{count, number},
 };
 
@@ -127,7 +130,7 @@ fn is_of_optimizer(driver: &Driver<'_>, decays: &[Decay], decay: &Decay) -> bool
 
 /// The size of the change of one value in the first step.
 fn first_step(walk: &Walk, at: usize) -> f64 {
-    rms(&walk.first.by[at])
+    root_mean_square(&walk.first.by[at])
 }
 
 /// An average of another variable begins at that, and moves by a part of the other's step: it is not one that trains.
@@ -209,7 +212,7 @@ fn is_average(
     }
     let update = driver.update_at(&[(decay.at, vec![0.0; start.len()]), silent.clone()])?;
     let back = &update.by[decay.at];
-    Ok(dot(back, &start) > 0.9 * norm(back) * norm(&start))
+    Ok(dot(back, &start) > 0.9 * length(back) * length(&start))
 }
 
 /// The share of the values that the change is, where it is one for all entries.

@@ -1,14 +1,15 @@
 //! Which way the steps go, beside the gradient of the loss.
 
 use super::{
-    driver::{Driver, Gradients, Update, dot, pooled},
+    driver::{Driver, Gradients, Update, pooled},
     walk::Walk,
 };
-use crate::{Cause, Finding, Result, verdict::number};
-
-/// The share of the gradient, by its size, along which a step goes up. A step down has next to none, one that knows nothing
-/// of the gradient half.
-const CLIMBS: f64 = 0.9;
+use crate::{
+    Cause, Finding, Result,
+    check::training::steps::CLIMBS,
+    measure::vectors::{self, dot},
+    verdict::number,
+};
 
 /// A step up the gradient: both of the first two, and the loss rises along them.
 pub(super) fn climbs(
@@ -35,17 +36,11 @@ pub(super) fn climbs(
 }
 
 fn share_uphill(driver: &Driver<'_>, update: &Update, gradients: &Gradients) -> Option<f64> {
-    let (mut up, mut all) = (0.0, 0.0);
-    for (at, _) in driver.trained() {
-        let Some(gradient) = &gradients.by[at] else { continue };
-        for (step, slope) in update.by[at].iter().zip(gradient) {
-            if *step != 0.0 {
-                all += slope.abs();
-                up += if step * slope > 0.0 { slope.abs() } else { 0.0 };
-            }
-        }
-    }
-    (all > 0.0).then(|| up / all)
+    let pairs = driver.trained().filter_map(|(at, _)| {
+        let gradient = gradients.by[at].as_ref()?;
+        Some(update.by[at].iter().copied().zip(gradient.iter().copied()))
+    });
+    vectors::share_uphill(pairs.flatten())
 }
 
 /// A step that has one and the same tiny length at two gradients of different length: a clipping by norm.

@@ -10,6 +10,7 @@ use crate::{
         backward::backward,
         noise::epsilon,
         values::{is_floating, scalar, to_f64_vec},
+        vectors::dot,
     },
 };
 
@@ -206,14 +207,6 @@ impl<'s> Driver<'s> {
 fn is_frozen_by_name(name: &str, is_frozen: &impl Fn(&str) -> bool) -> bool {
     let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
     is_frozen(name) && !is_frozen(layer) && !is_frozen(&format!("{layer}."))
-}
-
-pub(super) fn norm(values: &[f64]) -> f64 {
-    dot(values, values).sqrt()
-}
-
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The norm over several variables together.

@@ -1,12 +1,13 @@
 //! The size of the steps: beside the weights, beside one another, and beside the learning rate that is declared.
 
 use super::{
-    driver::{Driver, Gradients, dot, norm, pooled},
+    driver::{Driver, Gradients, pooled},
     still::names,
     walk::Walk,
 };
 use crate::{
     Cause, Finding,
+    measure::vectors::{dot, length},
     verdict::{listed, number},
 };
 
@@ -141,7 +142,7 @@ pub(super) fn beside_rate(
         let gradient = gradients.and_then(|g| g.by[at].as_deref());
         if let Some(slope) = gradient.and_then(|g| plain_rate(update, g)) {
             descends = true;
-            if norm(update) > 50.0 * floor * (update.len() as f64).sqrt() {
+            if length(update) > 50.0 * floor * (update.len() as f64).sqrt() {
                 multiples.push((at, slope / rate));
             }
         } else if let Some(length) = length_of_sign(update).filter(|length| *length > 50.0 * floor)
@@ -204,6 +205,6 @@ pub(super) fn beside_rate(
 
 /// The rate of a plain descent step: the factor between gradient and step, where they are parallel.
 pub(super) fn plain_rate(update: &[f64], gradient: &[f64]) -> Option<f64> {
-    let (across, lengths) = (dot(update, gradient), norm(update) * norm(gradient));
+    let (across, lengths) = (dot(update, gradient), length(update) * length(gradient));
     (lengths > 0.0 && across < -0.9999 * lengths).then(|| -across / dot(gradient, gradient))
 }

@@ -1,11 +1,12 @@
 //! Variables that no step moved: outside the optimizer, without a gradient, or moved by less than their last bit.
 
 use super::{
-    driver::{Driver, Gradients, Role, Update, norm},
+    driver::{Driver, Gradients, Role, Update},
     walk::{Walk, weights},
 };
 use crate::{
     Cause, Finding, Result,
+    measure::vectors::{length, root_mean_square},
     verdict::{count, listed, number},
 };
 
@@ -62,7 +63,7 @@ pub(super) fn judge(
             None => missed.push(at),
             Some(step) => {
                 let watched = &driver.watched[at];
-                let size = rms(&watched.start);
+                let size = root_mean_square(&watched.start);
                 let in_half = watched.var.dtype().size_in_bytes() <= 2;
                 match () {
                     () if step < OF_THE_OTHERS * usual => still.lost.push(watched.name.clone()),
@@ -112,7 +113,7 @@ pub(super) fn judge(
     driver.restore()?;
     let told = tell_missed(driver, &missed, later.as_ref(), gradients)?;
     still.findings.extend(told.0);
-    still.idle = told.1;
+    still.idle.extend(told.1);
     Ok(still)
 }
 
@@ -152,10 +153,6 @@ fn typical(driver: &Driver<'_>, walk: &Walk) -> f64 {
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
 }
 
-pub(super) fn rms(values: &[f64]) -> f64 {
-    norm(values) / (values.len().max(1) as f64).sqrt()
-}
-
 /// By how much the step moves the variable when it is zero, where no step is lost in rounding.
 fn step_from_zero(
     driver: &mut Driver<'_>,
@@ -169,7 +166,7 @@ fn step_from_zero(
     let others = end.iter().filter(|(other, _)| *other != at).cloned();
     let there: Vec<(usize, Vec<f64>)> = others.chain([(at, zeros)]).collect();
     let Update { by, moved } = driver.update_at(&there)?;
-    Ok(moved[at].then(|| rms(&by[at])))
+    Ok(moved[at].then(|| root_mean_square(&by[at])))
 }
 
 /// Which variables move from other weights: what is only idle here (an expert no row is sent to) does.
@@ -203,7 +200,7 @@ fn tell_missed(
             .advice_is("build the optimizer after the model, from `varmap.all_vars()`; `loss = || ..` tells whether a gradient arrives, `frozen = [..]` declares what must not train");
         return Ok((vec![finding], Vec::new()));
     };
-    let size = |at: usize| gradients.by[at].as_ref().map(|g| norm(g));
+    let size = |at: usize| gradients.by[at].as_ref().map(|g| length(g));
     let largest = driver.trained().filter_map(|(at, _)| size(at)).fold(0.0, f64::max);
     let (mut owned_not, mut without, mut idle) = (Vec::new(), Vec::new(), Vec::new());
     for at in missed.iter().copied() {

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::{
-    driver::{Driver, Role, norm},
+    driver::{Driver, Role},
     walk::Walk,
 };
-use crate::verdict::number;
+use crate::{
+    measure::vectors::length,
+    verdict::{columns, number},
+};
 
 /// What became of one variable in the first steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +71,7 @@ pub(super) fn rows(
 ) -> Vec<VariableUpdate> {
     let row = |(at, watched): (usize, &super::driver::Watched)| {
         let moved = walk.is_some_and(|walk| walk.moved[at]);
-        let (norm, update) = (norm(&watched.start), walk.map_or(0.0, |walk| walk.largest[at]));
+        let (norm, update) = (length(&watched.start), walk.map_or(0.0, |walk| walk.largest[at]));
         let verdict = match (watched.role, moved) {
             (Role::Frozen, true) => VariableVerdict::FrozenMoved,
             (Role::Frozen, false) => VariableVerdict::Frozen,
@@ -100,14 +103,7 @@ pub(super) fn table(variables: &[VariableUpdate]) -> String {
         .take(ROWS)
         .collect();
     let rows: Vec<[String; 4]> = shown.iter().map(|variable| row(variable)).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let [a, b, c] = [width(0), width(1), width(2)];
-    let mut lines: Vec<String> = rows
-        .iter()
-        .map(|[name, dims, verdict, size]| {
-            format!("{name:<a$}  {dims:<b$}  {verdict:<c$}  {size}").trim_end().to_owned()
-        })
-        .collect();
+    let mut lines = columns(&rows);
     if shown.len() < variables.len() {
         lines.push(format!("and {} more", variables.len() - shown.len()));
     }

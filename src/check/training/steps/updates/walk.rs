@@ -1,7 +1,10 @@
 //! The first steps of the training, as the user would see them.
 
-use super::driver::{Driver, Update, Values, dot, norm, pooled};
-use crate::Result;
+use super::driver::{Driver, Update, Values, pooled};
+use crate::{
+    Result,
+    measure::vectors::{dot, length},
+};
 
 /// What the first steps did.
 pub(super) struct Walk {
@@ -85,7 +88,7 @@ impl Walk {
         self.lengths.push(pooled(trained.iter().map(|at| &update.by[*at])));
         for (at, by) in update.by.iter().enumerate() {
             self.moved[at] |= update.moved[at];
-            self.largest[at] = self.largest[at].max(norm(by));
+            self.largest[at] = self.largest[at].max(length(by));
             self.farthest[at] = by.iter().map(|v| v.abs()).fold(self.farthest[at], f64::max);
         }
     }
