@@ -50,8 +50,9 @@ macro_rules! assert_overfits_batch {
 /// Asserts everything that applies to a learner and one batch of it: every check runs, and one report tells of all.
 ///
 /// `assert_healthy!(learner, (&x, &y))`, with the options of [`check::Healthy`](crate::check::Healthy): `classes`,
-/// `skip`, `allow`. Evaluates to [`HealthyReport`](crate::check::HealthyReport); the learner's variables keep their
-/// values.
+/// `causal` (default `false`), `loss_below` (default 1 % of the first loss: a loss with a floor, as with label smoothing,
+/// needs it), `steps` (default 300), `skip`, `allow`. Evaluates to [`HealthyReport`](crate::check::HealthyReport); the
+/// learner's variables keep their values.
 ///
 /// ```
 /// use candling::{prelude::*, synthetic};
