@@ -5,7 +5,7 @@ use std::cell::Cell;
 use candle_core::{DType, Module, Tensor, Var};
 use candle_nn::{AdamW, ModuleT, Optimizer, ParamsAdamW, SGD, VarMap, loss};
 use candling::{
-    Cause, Failure, Seed, Variables, assert_step_updates,
+    Cause, Failure, FailureKind, Seed, Variables, assert_step_updates,
     check::{StepUpdates, VariableVerdict},
 };
 
@@ -417,6 +417,47 @@ fn decay_is_told_by_what_it_takes() {
     let failed = failure(decayed(1.0, StepUpdates::new().decayed([""])));
     insta::assert_snapshot!(failed.findings()[0].evidence(), @"one step takes 1 % off a variable by itself, whatever its gradient: half of it is gone after 69 steps");
     decayed(1.0, StepUpdates::new().allow(Cause::DecayUnintended)).unwrap();
+}
+
+#[test]
+fn the_default_decay_is_no_ones_choice_at_the_rate_of_a_toy_test_either() {
+    let (vars, loss) = mlp(10, DType::F32);
+    for rate in [0.05, 0.1] {
+        let mut optimizer = AdamW::new_lr(vars.all_vars(), rate).unwrap();
+        assert_step_updates!(vars, || optimizer.backward_step(&loss()?), loss = &loss);
+    }
+}
+
+#[test]
+fn half_precision_weights_may_be_copies_of_masters_that_move_slowly() {
+    let (vars, loss) = mlp(10, DType::BF16);
+    let weights = vars.all_vars();
+    let in_f32 = |w: &Var| Var::from_tensor(&w.as_tensor().to_dtype(DType::F32).unwrap()).unwrap();
+    let slow = |rate: f64| {
+        let masters: Vec<Var> = weights.iter().map(in_f32).collect();
+        let mut optimizer = AdamW::new(masters.clone(), plain(rate)).unwrap();
+        StepUpdates::new().check(&vars, || {
+            let mut gradients = loss()?.backward()?;
+            for (weight, master) in weights.iter().zip(&masters) {
+                if let Some(gradient) = gradients.remove(weight) {
+                    gradients.insert(master, gradient.to_dtype(DType::F32)?);
+                }
+            }
+            optimizer.step(&gradients)?;
+            let mut pairs = weights.iter().zip(&masters);
+            pairs.try_for_each(|(w, m)| w.set(&m.as_tensor().to_dtype(DType::BF16)?))
+        })
+    };
+    // A bias of 16 may have no entry that crosses a last bit in ten steps.
+    slow(3e-6).unwrap();
+    let none = failure(slow(1e-12));
+    assert_eq!(none.kind(), FailureKind::Vacuous);
+    insta::assert_snapshot!(text(&none), @"
+    assertion `step_updates` proves nothing here
+    no call of 68 changes a variable: they are copies of values kept elsewhere, and the steps are less than their last bit
+
+      help       give the masters as `vars`
+    ");
 }
 
 #[test]

@@ -45,6 +45,10 @@ const DOMINATES: f64 = 10.0;
 /// 1e-2, a high rate for Adam. Up to twice that, decay on a vector is a default that nobody chose, and does little.
 const DEFAULT: f64 = 2e-4;
 
+/// The same default at any rate: an entry moves by one rate in AdamW's first step, and decays by this share of it. At the
+/// rates of toy tests, 0.05 or 0.1, that is more than [`DEFAULT`], and still no one's choice.
+const DEFAULT_OF_RATE: f64 = 0.01;
+
 pub(super) struct Shrinking<'d> {
     /// The vectors that may decay, where the caller says which.
     pub(super) declared: Option<&'d [String]>,
@@ -77,7 +81,7 @@ impl Shrinking<'_> {
         if tried == 0 {
             left_out.push("decay: no variable could be made large".to_owned());
         }
-        found.extend(self.unwanted(driver, &decays));
+        found.extend(self.unwanted(driver, walk, &decays));
         if let Some(most) = decays.iter().map(|d| d.share).reduce(f64::max).filter(|d| *d > LARGEST)
         {
             let evidence = format!(
@@ -96,14 +100,16 @@ impl Shrinking<'_> {
     }
 
     /// Vectors, gains and biases, that shrink with the weights.
-    fn unwanted(&self, driver: &Driver<'_>, decays: &[Decay]) -> Option<Finding> {
+    fn unwanted(&self, driver: &Driver<'_>, walk: &Walk, decays: &[Decay]) -> Option<Finding> {
+        let rate = driver.trained().map(|(at, _)| first_step(walk, at)).fold(0.0, f64::max);
+        let default = DEFAULT.max((1.0 + ONE_SHARE) * DEFAULT_OF_RATE * rate);
         let is_vector = |d: &&Decay| !driver.watched[d.at].is_weight();
         let vectors: Vec<&Decay> = decays
             .iter()
             .filter(is_vector)
             .filter(|d| match self.declared {
                 Some(declared) => !begins(declared, &driver.watched[d.at].name),
-                None => d.share > DEFAULT,
+                None => d.share > default,
             })
             .filter(|d| driver.watched[d.at].start.len() > 1)
             .collect();

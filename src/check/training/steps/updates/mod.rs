@@ -254,12 +254,20 @@ impl<'a> StepUpdates<'a> {
             );
         }
         let findings = told_once(call::not_allowed(findings, &self.allowed));
-        let idle: Vec<String> = still.idle.into_iter().chain(still.lost).collect();
+        let copies = still.copies.len();
+        let idle = [still.idle, still.lost, still.copies].concat();
         let variables = told::rows(&driver, walk.as_ref(), &idle);
         if !findings.is_empty() {
             return Err(self.failed(&variables, walk.as_ref(), findings));
         }
         let Some(walk) = walk else {
+            if copies > 0 {
+                return Err(Failure::vacuous(format!(
+                    "no call of {} changes a variable: they are copies of values kept elsewhere, and the steps are less than their last bit",
+                    driver.calls,
+                ))
+                .help("give the masters as `vars`"));
+            }
             return Err(Failure::vacuous(format!(
                 "no call of {} changes a variable, and their gradients are zero",
                 driver.calls,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Cause, Finding, Result,
-    measure::vectors::{length, root_mean_square},
+    measure::vectors::{dot, length, root_mean_square},
     verdict::{count, listed, number},
 };
 
@@ -29,6 +29,9 @@ pub(super) struct Still {
     pub(super) findings: Vec<Finding>,
     /// They would move if the format had room for the step, and no fault is in that.
     pub(super) lost: Vec<String>,
+    /// They are written from values kept elsewhere, as half-precision weights are from their masters in f32: what the
+    /// masters moved is less than a last bit of theirs so far.
+    pub(super) copies: Vec<String>,
     /// Their gradient is zero, as the loss closure has it.
     pub(super) idle: Vec<String>,
 }
@@ -61,8 +64,12 @@ pub(super) fn judge(
     for at in stood.iter().copied().take(LOOKED_AT) {
         match step_from_zero(driver, at, &end)? {
             None => missed.push(at),
+            Some(step) if is_copy(&driver.watched[at].start, &step) => {
+                still.copies.push(driver.watched[at].name.clone());
+            }
             Some(step) => {
                 let watched = &driver.watched[at];
+                let step = root_mean_square(&step);
                 let size = root_mean_square(&watched.start);
                 let in_half = watched.var.dtype().size_in_bytes() <= 2;
                 match () {
@@ -83,7 +90,8 @@ pub(super) fn judge(
         missed.retain(|at| !by_right.contains(at));
     }
     let beyond = stood.iter().copied().skip(LOOKED_AT);
-    missed.extend(beyond.filter(|_| slow.is_empty() && coarse.is_empty()));
+    let none_told = slow.is_empty() && coarse.is_empty() && still.copies.is_empty();
+    missed.extend(beyond.filter(|_| none_told));
 
     if let Some((_, step)) = coarse.first() {
         let evidence = format!(
@@ -153,20 +161,27 @@ fn typical(driver: &Driver<'_>, walk: &Walk) -> f64 {
     sizes.get(sizes.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// By how much the step moves the variable when it is zero, where no step is lost in rounding.
+/// Whether a step from zero leads straight back to where the variable was: it is not trained but copied from another. A
+/// gradient knows nothing of where a variable was before it was set to zero.
+fn is_copy(start: &[f64], step: &[f64]) -> bool {
+    let back = length(step) / length(start);
+    (0.5..=2.0).contains(&back) && dot(step, start) > 0.9 * length(step) * length(start)
+}
+
+/// How the step moves the variable when it is zero, where no step is lost in rounding.
 fn step_from_zero(
     driver: &mut Driver<'_>,
     at: usize,
     end: &[(usize, Vec<f64>)],
-) -> Result<Option<f64>> {
+) -> Result<Option<Vec<f64>>> {
     if driver.watched[at].start.iter().all(|v| *v == 0.0) {
         return Ok(None);
     }
     let zeros = vec![0.0; driver.watched[at].start.len()];
     let others = end.iter().filter(|(other, _)| *other != at).cloned();
     let there: Vec<(usize, Vec<f64>)> = others.chain([(at, zeros)]).collect();
-    let Update { by, moved } = driver.update_at(&there)?;
-    Ok(moved[at].then(|| root_mean_square(&by[at])))
+    let Update { mut by, moved } = driver.update_at(&there)?;
+    Ok(moved[at].then(|| by.swap_remove(at)))
 }
 
 /// Which variables move from other weights: what is only idle here (an expert no row is sent to) does.
