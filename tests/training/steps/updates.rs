@@ -429,7 +429,7 @@ fn the_default_decay_is_no_ones_choice_at_the_rate_of_a_toy_test_either() {
 }
 
 #[test]
-fn half_precision_weights_may_be_copies_of_masters_that_move_slowly() {
+fn copies_of_slow_masters_are_no_fault() {
     let (vars, loss) = mlp(10, DType::BF16);
     let weights = vars.all_vars();
     let in_f32 = |w: &Var| Var::from_tensor(&w.as_tensor().to_dtype(DType::F32).unwrap()).unwrap();
