@@ -183,6 +183,11 @@ impl Failure {
         findings
     }
 
+    /// What to try next, beside what the findings say.
+    pub(crate) fn help_text(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+
     /// The facts of another failure after those of this one.
     pub(crate) fn facts_of(mut self, other: &Failure) -> Self {
         self.0.facts.extend(other.0.facts.iter().cloned());

@@ -323,3 +323,15 @@ fn batches_of_normalised_data_pass_whatever_their_tails() -> Result<()> {
     assert!(wrong.is_empty(), "{}\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
+
+/// Per channel, too: two normal draws are near one another by chance.
+#[test]
+fn a_few_rows_prove_nothing_of_a_channel() {
+    for seed in 0..20 {
+        for rows in [1, 2, 7] {
+            let x = Seed::new(seed).normal("x", (rows, 6), DType::F32, &Device::Cpu).unwrap();
+            let failure = Normalized::new().per_channel(1).check(&x).unwrap_err();
+            assert_eq!(failure.kind(), FailureKind::Vacuous, "{failure}");
+        }
+    }
+}

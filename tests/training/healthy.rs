@@ -21,6 +21,22 @@ fn fails(
     text(&Healthy::new().check(&learner, (&x, &y)).unwrap_err())
 }
 
+/// Smoothed labels leave a floor that nothing is wrong with: what helps is to name it.
+#[test]
+fn a_failure_without_a_cause_keeps_its_help() {
+    let (vars, vb): (VarMap, _) = Seed::new(42).var_builder(DType::F32, &Device::Cpu);
+    let (l1, l2) = (linear(2, 32, vb.pp("l1")).unwrap(), linear(32, 2, vb.pp("l2")).unwrap());
+    let smoothed = |logits: &Tensor, y: &Tensor| {
+        (loss::cross_entropy(logits, y)? * 0.8)? - (ops::log_softmax(logits, 1)?.mean_all()? * 0.2)?
+    };
+    let learner = Learner::new(&vars, |x| l2.forward(&l1.forward(x)?.relu()?), smoothed);
+    let (x, y) = synthetic::spirals(Seed::new(1), 2, 4).unwrap();
+    let failure = Healthy::new().check(&learner, (&x, &y)).unwrap_err();
+    let text = text(&failure);
+    assert!(failure.findings().is_empty() && text.contains("label smoothing"), "{text}");
+    assert!(text.contains("`loss_below`"), "{text}");
+}
+
 #[test]
 fn the_help_is_that_of_the_check_that_failed() {
     let text = fails(|x| Ok(x.clone()), |x| ops::softmax(x, 0));

@@ -37,5 +37,9 @@ pub(super) fn together(
         new.retain(|finding| !proved.contains(&finding.cause()));
         failure = failure.facts_of(failed).with_findings(new);
     }
-    failure
+    // With findings the help stands beside the first of them.
+    match outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err()?.help_text()) {
+        Some(help) if failure.findings().is_empty() => failure.help(help),
+        _ => failure,
+    }
 }

@@ -79,7 +79,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
-        id: "G7b",
+        id: "G7e",
         group: "training",
         bug: "accumulated gradients are never cleared",
         cause: Cause::GradientsStale,
@@ -89,7 +89,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
-        id: "G7c",
+        id: "G7f",
         group: "training",
         bug: "the gradient of each micro-batch takes the place of the one before",
         cause: Cause::AccumulationDiffers,

@@ -66,7 +66,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
         missed_today: None,
     },
     Entry {
-        id: "E15b",
+        id: "E15c",
         group: GROUP,
         bug: "the loss is rebuilt from a number: it carries no gradient",
         cause: Cause::LossDetached,

@@ -195,6 +195,12 @@ impl Normalized {
         if integers && !self.allowed.contains(&Cause::InputNotScaled) {
             return Err(described(unscaled_integers(x), x, &found));
         }
+        let few = rows < ROWS && self.scheme == Scheme::Standard && !self.fitted;
+        // A channel's deviation over a few rows says next to nothing: two normal draws are near one another in every third
+        // channel.
+        if few && self.per_channel.is_some() {
+            return Err(too_few(x, rows));
+        }
         let told = kind::constant(&found, rows, self.fitted).filter(|_| found.len() > 1);
         // A constant channel has no deviation: it is told as constant, or it is a rare feature.
         let complaints: kind::Complaints = (found.iter().enumerate())
@@ -218,13 +224,8 @@ impl Normalized {
             }
             return Err(failure.with_findings(findings));
         }
-        if rows < ROWS && self.scheme == Scheme::Standard && !self.fitted {
-            return Err(Failure::vacuous(format!(
-                "{} cannot tell whether the data is normalised",
-                if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") }
-            ))
-            .fact("input", kind_of(x))
-            .help(format!("give {ROWS} rows or more, as different as the data is")));
+        if few {
+            return Err(too_few(x, rows));
         }
         Ok(NormalizedReport { rows, channels: found.iter().map(ChannelMoments::of).collect() })
     }
@@ -265,6 +266,13 @@ impl Normalized {
             _ => Ok(()),
         }
     }
+}
+
+fn too_few(x: &Tensor, rows: usize) -> Failure {
+    let rows = count(rows, "row");
+    Failure::vacuous(format!("{rows} cannot tell whether the data is normalised"))
+        .fact("input", kind_of(x))
+        .help(format!("give {ROWS} rows or more, as different as the data is"))
 }
 
 impl ChannelMoments {
