@@ -184,7 +184,7 @@ fn settings_that_cannot_be_used() {
     insta::assert_snapshot!(failure.headline(), @"the loss is 1.62 before the first step, at its target of 9 already");
 
     let of = |options: Healthy| options.check(&learner, (&x, &y)).unwrap_err();
-    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, deterministic, batch_independent, uses_input, causal, gradients_flow, gradients_correct, units_alive, overfits_batch"#);
+    insta::assert_snapshot!(of(Healthy::new().skip(["overfit"])).headline(), @r#"`skip` is "overfit"; allowed: finite, labels, initialized, deterministic, batch_independent, uses_input, causal, train_eval_modes, initial_loss, gradients_flow, gradients_correct, units_alive, loss_decreases, overfits_batch"#);
     insta::assert_snapshot!(of(Healthy::new().classes(0)).headline(), @"`classes` is 0; allowed: 1 or more");
     let nothing = of(Healthy::new().skip([
         "finite",
@@ -193,9 +193,13 @@ fn settings_that_cannot_be_used() {
         "batch_independent",
         "uses_input",
         "causal",
+        "train_eval_modes",
+        "initialized",
+        "initial_loss",
         "gradients_flow",
         "gradients_correct",
         "units_alive",
+        "loss_decreases",
         "overfits_batch",
     ]));
     assert_eq!(nothing.kind(), FailureKind::Vacuous);
@@ -236,16 +240,19 @@ fn healthy_tells_of_every_check() {
     assert_eq!(failure.kind(), FailureKind::Violated);
     insta::assert_snapshot!(text(&failure), @"
     assertion `healthy` failed
-    2 of 9 checks failed
+    2 of 12 checks failed
 
       finite             passed
       labels             a label is no class
+      initialized        passed
       deterministic      passed
       batch_independent  passed
       uses_input         passed
+      initial_loss       passed
       gradients_flow     passed
       gradients_correct  passed
       units_alive        passed
+      loss_decreases     passed
       overfits_batch     the loss stops above its target: 1.38 -> 0.801 in 300 steps (target 0.0138)
       loss               █▆▅▄▃▂▂▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁   0.801 .. 1.38
       shape              floor above zero

@@ -120,8 +120,9 @@ pub(crate) struct Slopes<'o> {
 /// Rounding moves the two sides of a difference independently, each by perhaps twice what a few nudges showed.
 const ROUNDINGS: f64 = 4.0;
 
-/// The way is looked along in so many parts for a jump, and the steepest of them halved so many times.
+/// The way is looked along in so many parts for a jump, and so many of them are halved so many times.
 const PARTS: usize = 16;
+const FOLLOWED: usize = 4;
 const HALVINGS: usize = 12;
 
 impl<'o> Slopes<'o> {
@@ -226,8 +227,8 @@ impl<'o> Slopes<'o> {
         self.has_a_jump(slot, direction)
     }
 
-    /// Whether the function jumps somewhere on the way to a step of the tensor's own size: it is followed into the part
-    /// where it changes most, and where it jumps that change does not shrink with the part.
+    /// Whether the function jumps somewhere on the way to a step of the tensor's own size: it is followed into the parts
+    /// where it does not go on as beside them, and where it jumps its change does not shrink with the part.
     fn has_a_jump(&mut self, slot: usize, direction: &Direction) -> Result<bool> {
         let own = self.objective.slots()[slot].value.clone();
         let noise = ROUNDINGS * self.rounding;
@@ -239,29 +240,27 @@ impl<'o> Slopes<'o> {
             for part in 0..=PARTS {
                 values.push(at(part as f64 / PARTS as f64)?);
             }
-            let change = |pair: &[f64]| (pair[1] - pair[0]).abs();
-            let steepest = |a: &usize, b: &usize| {
-                change(&values[*a..*a + 2]).total_cmp(&change(&values[*b..*b + 2]))
-            };
-            let part = (0..PARTS).max_by(steepest).unwrap_or(0);
-            let (mut low, mut high) =
-                (part as f64 / PARTS as f64, (part + 1) as f64 / PARTS as f64);
-            let (mut below, mut above) = (values[part], values[part + 1]);
-            let first = (above - below).abs();
-            for _ in 0..HALVINGS {
-                let middle = 0.5 * (low + high);
-                let value = at(middle)?;
-                if (value - below).abs() >= (above - value).abs() {
-                    (high, above) = (middle, value);
-                } else {
-                    (low, below) = (middle, value);
+            self.evaluations += PARTS + 1;
+            for part in uneven(&values) {
+                let (mut low, mut high) =
+                    (part as f64 / PARTS as f64, (part + 1) as f64 / PARTS as f64);
+                let (mut below, mut above) = (values[part], values[part + 1]);
+                let first = (above - below).abs();
+                for _ in 0..HALVINGS {
+                    let middle = 0.5 * (low + high);
+                    let value = at(middle)?;
+                    if (value - below).abs() >= (above - value).abs() {
+                        (high, above) = (middle, value);
+                    } else {
+                        (low, below) = (middle, value);
+                    }
                 }
-            }
-            self.evaluations += PARTS + 1 + HALVINGS;
-            // A steep slope shrinks 4,000 times here, a jump not at all.
-            let left = (above - below).abs();
-            if left > 0.05 * first && left > 4.0 * noise {
-                return Ok(true);
+                self.evaluations += HALVINGS;
+                // A steep slope shrinks 4,000 times here, a jump not at all.
+                let left = (above - below).abs();
+                if left > 0.05 * first && left > 4.0 * noise {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)
@@ -291,6 +290,31 @@ impl<'o> Slopes<'o> {
             rounding: self.rounding_at(step),
         })
     }
+}
+
+/// The parts in which a jump is likely: the steepest, and those whose change is least like the mean of their neighbours'. On
+/// a curved way the steepest part is the last, whatever jumps before it.
+fn uneven(values: &[f64]) -> Vec<usize> {
+    let changes: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let surprise = |part: usize| {
+        let beside = match (part.checked_sub(1), changes.get(part + 1)) {
+            (Some(before), Some(after)) => 0.5 * (changes[before] + after),
+            (Some(before), None) => changes[before],
+            (None, Some(after)) => *after,
+            (None, None) => 0.0,
+        };
+        (changes[part] - beside).abs()
+    };
+    let mut parts: Vec<usize> = (0..changes.len()).collect();
+    parts.sort_by(|a, b| surprise(*b).total_cmp(&surprise(*a)));
+    let steepest =
+        parts.iter().copied().max_by(|a, b| changes[*a].abs().total_cmp(&changes[*b].abs()));
+    parts.truncate(FOLLOWED);
+    match steepest {
+        Some(steepest) if !parts.contains(&steepest) => parts.push(steepest),
+        _ => {}
+    }
+    parts
 }
 
 /// The slopes at one length of step.

@@ -29,6 +29,9 @@ const SAME_FACTOR: f64 = 1e-3;
 /// Points nearby that are looked at where the first one leaves a question open.
 const OTHER_POINTS: u64 = 2;
 
+/// The same in f32 for a gradient that differs at all of them: one convolution in 13,000 did at three points by chance.
+const MORE_POINTS: u64 = 6;
+
 /// Compares the gradient of every tensor with the slopes, and counts the evaluations that took.
 ///
 /// A tensor whose comparison is hidden by kinks is compared again at points nearby. In f32 so is one that differs, and it
@@ -39,13 +42,13 @@ pub(crate) fn verify(
 ) -> Result<(Vec<Compared>, usize)> {
     let is_coarse = objective.dtype() != DType::F64;
     let (mut compared, mut evaluations) = at_point(objective, fineness, None, 0)?;
-    for seed in 1..=OTHER_POINTS {
+    for seed in 1..=MORE_POINTS {
         let open = |slot: &Compared| match slot.agreement {
             // A gradient that is not finite at the given point is wrong there, whatever it is elsewhere.
             _ if !slot.comparison.analytic.is_finite() => false,
             Agreement::Agrees | Agreement::Staircase => false,
             Agreement::Differs => is_coarse,
-            Agreement::Kink | Agreement::Unclear => true,
+            Agreement::Kink | Agreement::Unclear => seed <= OTHER_POINTS,
         };
         let names: Vec<String> =
             compared.iter().filter(|slot| open(slot)).map(|slot| slot.name.clone()).collect();

@@ -140,7 +140,7 @@ fn widened(seed: Seed, narrowest: usize) -> Result<Subject> {
     let subject =
         Subject::new(built(seed, sizes, Tensor::relu)?, data::classes(seed, 6, 4, DType::F32)?);
     Ok(subject.test(move |large, batch| {
-        let small = built(seed, &[6, 3, 4], Tensor::relu)?;
+        let small = built(seed, &[6, 2, 4], Tensor::relu)?;
         CapacityHelps::new().steps(150).check(&small, large, batch)
     }))
 }

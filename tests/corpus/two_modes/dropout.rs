@@ -333,7 +333,7 @@ fn shared(seed: Seed, dims: fn(&[usize]) -> [usize; 4]) -> Result<Subject> {
     const RATE: f64 = 0.1;
     let (vars, vb) = weights(seed, DType::F32);
     let model = ConvNet::new(4, vb.pp("images"))?;
-    let mix = Mlp::new(&[4, 16, 4], Tensor::tanh, vb.pp("mix"))?;
+    let mix = Mlp::new(&[4, 16, 4], Tensor::silu, vb.pp("mix"))?;
     let calls = Cell::new(0);
     let forward = move |x: &Tensor, train: bool| {
         let drop = |x: &Tensor| match train {

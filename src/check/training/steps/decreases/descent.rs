@@ -111,6 +111,9 @@ pub(super) struct Tried {
     against: Vec<(f64, f64)>,
     /// Whether one of them lowered the loss.
     pub(super) falls: bool,
+    /// How many of the shortest steps left the loss as it is, though the gradient promised a fall above its noise.
+    flat: usize,
+    rounding: f64,
 }
 
 /// The longest step, as a share of what is moved: far enough to be seen in half precision.
@@ -136,16 +139,48 @@ impl Tried {
         !self.steps.is_empty() && rises(&self.steps) && rises(&self.against)
     }
 
-    /// Whether the gradient points the wrong way: the loss never falls against it, and it rises against and falls along it
-    /// at two lengths or more. At a kink it would rise both ways.
+    /// Whether the gradient points the wrong way: the loss never falls against it, and at two lengths or more it rises
+    /// against it and falls along it, by as much. At a kink the two differ, however short the step.
     pub(super) fn is_reversed(&self) -> bool {
-        let reversed = |((promise, against), (_, along)): (&(f64, f64), &(f64, f64))| {
-            *against <= -KEPT * promise && *along >= KEPT * promise
+        let reversed = |promise: f64, against: f64, along: f64| {
+            let symmetric = (against + along).abs() <= KEPT * along.abs() + 4.0 * self.rounding;
+            against <= -KEPT * promise && along >= KEPT * promise && (self.is_flat() || symmetric)
         };
+        !self.falls && self.count(reversed) >= 2
+    }
+
+    /// Whether the gradient is the slope with its sign turned: at two lengths or more the loss rises by what it should have
+    /// fallen by, and falls by that the other way. A gradient that is another one on purpose, past a stop of gradients as
+    /// under a codebook, may point the other way, too, and is no mirror.
+    ///
+    /// A staircase has no slope to mirror: there the way of the loss over its steps is all there is.
+    pub(super) fn is_mirrored(&self) -> bool {
+        let mirrored = |promise: f64, against: f64, along: f64| {
+            let allowed = MIRRORED * promise + 4.0 * self.rounding;
+            (against + promise).abs() <= allowed && (along - promise).abs() <= allowed
+        };
+        match self.is_flat() {
+            true => self.is_reversed(),
+            false => !self.falls && self.count(mirrored) >= 2,
+        }
+    }
+
+    fn is_flat(&self) -> bool {
+        self.flat >= FLAT
+    }
+
+    fn count(&self, holds: impl Fn(f64, f64, f64) -> bool) -> usize {
         let pairs = self.steps.iter().zip(&self.against);
-        !self.falls && pairs.filter(|pair| reversed(*pair)).count() >= 2
+        pairs.filter(|((promise, against), (_, along))| holds(*promise, *against, *along)).count()
     }
 }
+
+/// What a mirrored slope may be off by, as a share of the promised fall: what curvature leaves at a hundredth of the
+/// variable's size, and a twentieth of the slopes that point anywhere by chance.
+const MIRRORED: f64 = 0.05;
+
+/// Of a function that stands still so many times in a row, each a quarter of the step before, no slope is left.
+const FLAT: usize = 2;
 
 /// Steps of the given variables together, each against its gradient and all of one relative length.
 pub(super) fn try_steps(
@@ -154,7 +189,8 @@ pub(super) fn try_steps(
     loss: f64,
     rounding: f64,
 ) -> Result<Tried> {
-    let mut tried = Tried { steps: Vec::new(), against: Vec::new(), falls: false };
+    let mut tried =
+        Tried { steps: Vec::new(), against: Vec::new(), falls: false, flat: 0, rounding };
     let size = slopes.iter().map(|s| s.size * s.size).sum::<f64>().sqrt();
     let length = slopes.iter().map(|s| s.length * s.length).sum::<f64>().sqrt();
     for at in 0..LENGTHS {
@@ -174,6 +210,9 @@ pub(super) fn try_steps(
         if fall.abs() > 4.0 * rounding {
             tried.steps.push((promise, fall));
             tried.against.push((promise, along));
+            tried.flat = 0;
+        } else {
+            tried.flat += 1;
         }
     }
     Ok(tried)
@@ -214,7 +253,7 @@ pub(super) fn alone(
     for slope in slopes.iter().filter(|slope| slope.is_fine()) {
         let tried = try_steps(place, &[slope], loss, rounding)?;
         alone.judged += usize::from(!tried.steps.is_empty());
-        if tried.is_reversed() {
+        if tried.is_mirrored() {
             alone.reversed.push(slope.name.clone());
         }
         if tried.falls && alone.falls.is_none() {
