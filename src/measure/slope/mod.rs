@@ -8,6 +8,7 @@
 
 mod direction;
 mod function;
+mod jump;
 mod learner;
 mod verify;
 
@@ -24,6 +25,7 @@ use direction::{Direction, bisect};
 
 pub(crate) use direction::Entry;
 pub(crate) use function::{Deviation, OfFunction, Way};
+pub(crate) use jump::{FAR, jumps};
 pub(crate) use learner::{OfLearner, repeatable_mode, traced};
 pub(crate) use verify::{Compared, verify};
 
@@ -83,8 +85,8 @@ pub(crate) enum Agreement {
     Agrees,
     /// A kink at the very point: the gradient lies between the slopes on its two sides.
     Kink,
-    /// The function is flat on every short step and moves on a long one: a staircase, whose gradient is made up on purpose
-    /// (a straight-through estimator) or not at all.
+    /// The function is flat on every short step and moves on a long one, or jumps on the way: a staircase, whose gradient is
+    /// made up on purpose (a straight-through estimator) or not at all.
     Staircase,
     /// The rungs of the ladder agree with each other and not with the gradient.
     Differs,
@@ -119,11 +121,6 @@ pub(crate) struct Slopes<'o> {
 
 /// Rounding moves the two sides of a difference independently, each by perhaps twice what a few nudges showed.
 const ROUNDINGS: f64 = 4.0;
-
-/// The way is looked along in so many parts for a jump, and so many of them are halved so many times.
-const PARTS: usize = 16;
-const FOLLOWED: usize = 4;
-const HALVINGS: usize = 12;
 
 impl<'o> Slopes<'o> {
     /// Measures how much of the objective is rounding, by moving each tensor by at most its last bit.
@@ -202,8 +199,7 @@ impl<'o> Slopes<'o> {
         unmoved && analytic.abs() * self.fineness.steps[0] <= epsilon
     }
 
-    /// Whether the function goes in jumps: flat on short steps and not on long ones, or with a jump on the way to a step of
-    /// the tensor's own size.
+    /// Whether the function is flat on short steps and not on long ones.
     fn is_staircase(
         &mut self,
         slot: usize,
@@ -221,49 +217,18 @@ impl<'o> Slopes<'o> {
         }
         let is_flat_at =
             |rung: &Rung| rung.central.abs() <= rung.rounding && slope.abs() > 4.0 * rung.rounding;
-        if rungs.iter().any(is_flat_at) {
-            return Ok(true);
-        }
-        self.has_a_jump(slot, direction)
+        Ok(rungs.iter().any(is_flat_at))
     }
 
-    /// Whether the function jumps somewhere on the way to a step of the tensor's own size: it is followed into the parts
-    /// where it does not go on as beside them, and where it jumps its change does not shrink with the part.
-    fn has_a_jump(&mut self, slot: usize, direction: &Direction) -> Result<bool> {
+    /// Whether the function jumps on the way to a step of so many times the tensor's own size.
+    fn has_a_jump(&mut self, slot: usize, direction: &Direction, reach: f64) -> Result<bool> {
         let own = self.objective.slots()[slot].value.clone();
-        let noise = ROUNDINGS * self.rounding;
-        for side in [1.0, -1.0] {
-            let mut at = |part: f64| -> Result<f64> {
-                self.objective.value(slot, &direction.moved(&own, side * part)?)
-            };
-            let mut values = Vec::new();
-            for part in 0..=PARTS {
-                values.push(at(part as f64 / PARTS as f64)?);
-            }
-            self.evaluations += PARTS + 1;
-            for part in uneven(&values) {
-                let (mut low, mut high) =
-                    (part as f64 / PARTS as f64, (part + 1) as f64 / PARTS as f64);
-                let (mut below, mut above) = (values[part], values[part + 1]);
-                let first = (above - below).abs();
-                for _ in 0..HALVINGS {
-                    let middle = 0.5 * (low + high);
-                    let value = at(middle)?;
-                    if (value - below).abs() >= (above - value).abs() {
-                        (high, above) = (middle, value);
-                    } else {
-                        (low, below) = (middle, value);
-                    }
-                }
-                self.evaluations += HALVINGS;
-                // A steep slope shrinks 4,000 times here, a jump not at all.
-                let left = (above - below).abs();
-                if left > 0.05 * first && left > 4.0 * noise {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        let (objective, evaluations) = (&mut self.objective, &mut self.evaluations);
+        let mut at = |way: f64| {
+            *evaluations += 1;
+            objective.value(slot, &direction.moved(&own, way)?)
+        };
+        jump::jumps(&mut at, reach, ROUNDINGS * self.rounding)
     }
 
     /// The slope along a direction at one step, by central differences.
@@ -290,31 +255,6 @@ impl<'o> Slopes<'o> {
             rounding: self.rounding_at(step),
         })
     }
-}
-
-/// The parts in which a jump is likely: the steepest, and those whose change is least like the mean of their neighbours'. On
-/// a curved way the steepest part is the last, whatever jumps before it.
-fn uneven(values: &[f64]) -> Vec<usize> {
-    let changes: Vec<f64> = values.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let surprise = |part: usize| {
-        let beside = match (part.checked_sub(1), changes.get(part + 1)) {
-            (Some(before), Some(after)) => 0.5 * (changes[before] + after),
-            (Some(before), None) => changes[before],
-            (None, Some(after)) => *after,
-            (None, None) => 0.0,
-        };
-        (changes[part] - beside).abs()
-    };
-    let mut parts: Vec<usize> = (0..changes.len()).collect();
-    parts.sort_by(|a, b| surprise(*b).total_cmp(&surprise(*a)));
-    let steepest =
-        parts.iter().copied().max_by(|a, b| changes[*a].abs().total_cmp(&changes[*b].abs()));
-    parts.truncate(FOLLOWED);
-    match steepest {
-        Some(steepest) if !parts.contains(&steepest) => parts.push(steepest),
-        _ => {}
-    }
-    parts
 }
 
 /// The slopes at one length of step.

@@ -2,7 +2,9 @@
 
 use candle_core::DType;
 
-use super::{Agreement, Comparison, Direction, Entry, Fineness, Objective, Slopes, Slot, bisect};
+use super::{
+    Agreement, Comparison, Direction, Entry, FAR, Fineness, Objective, Slopes, Slot, bisect,
+};
 use crate::{Result, Seed};
 
 /// What was found of one tensor.
@@ -80,7 +82,39 @@ pub(crate) fn verify(
             }
         }
     }
+    evaluations += past_jumps(objective, fineness, &mut compared)?;
     Ok((compared, evaluations))
+}
+
+/// What is wrong at every point is looked at once more where the function is a staircase for other tensors: how far the
+/// next jump is from a tensor says nothing of the tensor.
+fn past_jumps(
+    objective: &mut dyn Objective,
+    fineness: Fineness,
+    compared: &mut [Compared],
+) -> Result<usize> {
+    let is = |agreement| move |slot: &Compared| slot.agreement == agreement;
+    if !compared.iter().any(is(Agreement::Staircase)) {
+        return Ok(0);
+    }
+    let mut slopes = Slopes::new(objective, fineness)?;
+    for wrong in compared.iter_mut().filter(|slot| is(Agreement::Differs)(slot)) {
+        let Some(at) = slopes.slots().iter().position(|slot| slot.name == wrong.name) else {
+            continue;
+        };
+        if !wrong.comparison.analytic.is_finite() {
+            continue;
+        }
+        let direction = Direction::random(&slopes.slots()[at], Seed::new(0))?;
+        for reach in FAR {
+            // So far away a function need not be defined.
+            if slopes.has_a_jump(at, &direction, reach).unwrap_or(false) {
+                wrong.agreement = Agreement::Staircase;
+                break;
+            }
+        }
+    }
+    Ok(slopes.evaluations)
 }
 
 fn at_point(
@@ -125,7 +159,13 @@ fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
     // Of equals the first: uphill, where nothing cancels.
     let (comparison, direction) =
         looks.iter().rev().max_by_key(worst).expect("uphill is always looked along");
-    let entry = match comparison.agreement {
+    let agreement = match comparison.agreement {
+        Agreement::Differs if slopes.has_a_jump(at, direction, FAR[0])? => Agreement::Staircase,
+        // Where none arrives, none lies between the two sides of a kink.
+        Agreement::Kink if slot.gradient.is_none() => Agreement::Unclear,
+        agreement => agreement,
+    };
+    let entry = match agreement {
         Agreement::Differs => bisect(slopes, at, direction, comparison.step)?,
         _ => None,
     };
@@ -133,11 +173,6 @@ fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
         let size = direction.size_of_gradient();
         let beyond = (look.numeric - look.analytic).abs() - slopes.rounding_at(look.step);
         if size > 0.0 && beyond > 0.0 { beyond / size } else { 0.0 }
-    };
-    // Where none arrives, none lies between the two sides of a kink.
-    let agreement = match comparison.agreement {
-        Agreement::Kink if slot.gradient.is_none() => Agreement::Unclear,
-        agreement => agreement,
     };
     Ok(Compared {
         name: slot.name,

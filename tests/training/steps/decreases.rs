@@ -147,10 +147,10 @@ fn a_gradient_that_points_the_wrong_way_is_named() {
     assert_loss_decreases!(through(0.3), (&x, &y));
     insta::assert_snapshot!(text(&failure(&through(-1.0), (&x, &y))), @"
     assertion `loss_decreases` failed
-    the loss rises against the gradient of 2 variables
+    the loss rises against the gradient of 1 variable
 
-      confirmed  gradient-wrong   l1.bias, l1.weight: a step against the gradient raises the loss and one along it
-                                  lowers it, at every length that shows anything; so for 2 of 4 variables
+      confirmed  gradient-wrong   l1.weight: no step against the gradient lowers the loss, and steps along it do;
+                                  so for 1 of 4 variables
       help       check the sign of a hand-written backward pass, and of a straight-through estimator: `x + (f(x) -
                  x).detach()`; see docs/causes.md#gradient-wrong
     ");
@@ -180,6 +180,32 @@ fn a_kink_and_a_floor_are_no_wrong_gradient() {
     every gradient is exactly zero, at a loss of 0
 
       help       give it a batch that is not fitted already; `assert_gradients_flow!` tells zeros from cuts
+    ");
+}
+
+#[test]
+fn a_gradient_that_is_another_one_by_design_is_no_wrong_sign() {
+    // The loss rises by 1.1 of what the gradient of `code` promises; the rest of the model learns.
+    let (vars, vb) = Seed::new(8).var_builder(DType::F32, &device());
+    let code = vb.get_with_hints(4, "code", candle_nn::Init::Const(0.7)).unwrap();
+    let rest = vb.get_with_hints(4, "rest", candle_nn::Init::Const(0.9)).unwrap();
+    let learner = |stopped: f64| {
+        let (code, rest) = (code.clone(), rest.clone());
+        Learner::from_loss(&vars, move || {
+            code.sum_all()? - (code.detach().sum_all()? * stopped)?
+                + (rest.sqr()?.sum_all()? * 4.0)?
+        })
+    };
+    assert_loss_decreases!(learner(2.1), ());
+    let failure = LossDecreases::new().check(&learner(2.0), ()).unwrap_err();
+    insta::assert_snapshot!(text(&failure), @"
+    assertion `loss_decreases` failed
+    the loss rises against the gradient of 1 variable
+
+      confirmed  gradient-wrong   code: no step against the gradient lowers the loss, and steps along it do; so
+                                  for 1 of 2 variables
+      help       check the sign of a hand-written backward pass, and of a straight-through estimator: `x + (f(x) -
+                 x).detach()`; see docs/causes.md#gradient-wrong
     ");
 }
 

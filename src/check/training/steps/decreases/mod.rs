@@ -27,8 +27,10 @@ use trial::{Bench, Look, draws};
 /// - Moved together against their gradients, the variables lower the loss by a tenth or more of what the gradient promises, at
 ///   one of ten lengths from half their own size down to where the loss's rounding begins. Rounding is measured on this
 ///   model, by moving every variable by its last bit.
-/// - No single variable has a gradient that points the wrong way: one against which the loss never falls, and along which
-///   it falls at two lengths or more. A kink, where the loss rises both ways, is none, and neither is a flat.
+/// - No single variable has a gradient with its sign turned: one against which the loss never falls, and of which the slope
+///   is the mirror, within 2 % at two lengths; on a staircase, which has no slope, one that the loss goes up against and
+///   down along at three. A kink, where the loss rises both ways, is none, and neither is a flat; nor is a gradient that is
+///   another one by design, past a `detach`, as a codebook's.
 /// - One of the first [`steps`](Self::steps) of the learner's optimizer, from the present values, brings the loss below what
 ///   it was, beyond rounding. The first may raise it: AdamW at 0.1 took a loss of 2.6 to 12.6 and then to zero (measured).
 ///
@@ -346,7 +348,7 @@ fn wrong_way(wrong: &[String], together: &descent::Tried, all: usize) -> Vec<Fin
     if !wrong.is_empty() {
         let names: Vec<&str> = wrong.iter().map(String::as_str).collect();
         let evidence = format!(
-            "a step against the gradient raises the loss and one along it lowers it, at every length that shows anything; so for {} of {}",
+            "no step against the gradient lowers the loss, and steps along it do; so for {} of {}",
             wrong.len(),
             count(all, "variable"),
         );
