@@ -33,12 +33,14 @@
 //! `ln C`, for two next to zero. `n` is the effective number of classes, `1 / sum(share^2)`, and `s` is 2, or smaller
 //! where the logits are. A squared error is too low below a thousandth of the targets' variance.
 
+mod distance;
 mod luck;
 #[cfg(test)]
 mod tests;
 
 use candle_core::Tensor;
 
+use distance::{Distance, of_distance};
 use luck::{SIGMAS, by_luck, effective, lower_end};
 
 use crate::{
@@ -63,14 +65,6 @@ enum Kind {
     Distance { targets: Tensor, of: Distance },
     Value(f64),
     Between { low: f64, high: f64 },
-}
-
-/// A loss of the difference between output and target.
-#[derive(Clone, Copy, Debug)]
-enum Distance {
-    Squared,
-    Absolute,
-    Huber(f64),
 }
 
 /// Cross-entropy over `classes` classes, of logits or log-probabilities: `ln C`.
@@ -321,46 +315,6 @@ fn of_binary(target: Option<&Tensor>, output: Option<&Tensor>) -> Result<Band> {
     Ok(band)
 }
 
-fn of_distance(targets: &Tensor, distance: Distance) -> Result<Band> {
-    if targets.elem_count() == 0 {
-        return Err(bad(
-            format!("of targets of dims {:?}, empty", targets.dims()),
-            "at least one target",
-        ));
-    }
-    if let Distance::Huber(delta) = distance
-        && !(delta > 0.0 && delta.is_finite())
-    {
-        return Err(bad(format!("a Huber loss of delta {delta}"), "a finite number above 0"));
-    }
-    let values = to_f64_vec(targets)?;
-    if values.iter().any(|value| !value.is_finite()) {
-        return Err(bad("of targets with NaN or infinite values", "finite targets"));
-    }
-    let mean =
-        |of: &dyn Fn(f64) -> f64| values.iter().map(|y| of(*y)).sum::<f64>() / values.len() as f64;
-    let at = |y: f64| distance.of(y);
-    let center = mean(&at);
-    let columns = targets.elem_count() / targets.dims().first().copied().unwrap_or(1).max(1);
-    let fitted = best_constant(&values, columns.max(1), distance);
-    let ends = (mean(&|y: f64| at(y.abs() + OFF)), mean(&|y: f64| at(y.abs() + FAR_OFF)));
-    let of = match distance {
-        Distance::Squared => "the mean square of the targets, of an output of 0".to_owned(),
-        Distance::Absolute => "the mean size of the targets, of an output of 0".to_owned(),
-        Distance::Huber(delta) => {
-            format!("the Huber loss of an output of 0, delta {}", number(delta))
-        }
-    };
-    let mut band = Band::new(of, center, FITTED * fitted, ends);
-    if fitted < 0.5 * center {
-        band.best_constant = Some(fitted);
-        band.advice = Some(
-            "bring the targets to mean 0 and standard deviation 1, or start the last bias at their mean",
-        );
-    }
-    Ok(band)
-}
-
 fn of_value(loss: f64) -> Result<Band> {
     match loss.is_finite() {
         true => {
@@ -382,33 +336,6 @@ fn between_ends(low: f64, high: f64) -> Result<Band> {
 
 fn bad(was: impl std::fmt::Display, allowed: &str) -> Failure {
     Failure::bad_argument("expected", was, allowed)
-}
-
-impl Distance {
-    fn of(self, difference: f64) -> f64 {
-        let size = difference.abs();
-        match self {
-            Self::Squared => size * size,
-            Self::Absolute => size,
-            Self::Huber(delta) if size <= delta => 0.5 * size * size,
-            Self::Huber(delta) => delta * (size - 0.5 * delta),
-        }
-    }
-}
-
-/// The loss of the best constant output of each column: its mean for squares, its median for the others.
-fn best_constant(values: &[f64], columns: usize, distance: Distance) -> f64 {
-    let mut sum = 0.0;
-    for at in 0..columns {
-        let mut column: Vec<f64> = values.iter().skip(at).step_by(columns).copied().collect();
-        column.sort_by(f64::total_cmp);
-        let center = match distance {
-            Distance::Squared => column.iter().sum::<f64>() / column.len().max(1) as f64,
-            _ => column.get(column.len() / 2).copied().unwrap_or(0.0),
-        };
-        sum += column.iter().map(|y| distance.of(y - center)).sum::<f64>();
-    }
-    sum / values.len() as f64
 }
 
 /// The shares of the classes that come up; `None` where the targets are no class ids.

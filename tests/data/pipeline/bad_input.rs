@@ -70,8 +70,8 @@ fn what_cannot_be_judged_is_said() -> candling::Result<()> {
       of          the pipeline
 
       help       feed the pipeline with `synthetic::markers`, and with few of them (16 to 32) where noise is
-                 added; where it scales each sample by itself, say how to read the number back: `read_input = |x|
-                 ..`
+                 added; where it scales each sample or each batch by itself, say how to read the number back:
+                 `read_input = |x| ..`
 
     assertion `pipeline` did not run
     `read_input` read the number 99; allowed: 0..20

@@ -108,6 +108,29 @@ fn samples_that_come_twice_are_told() -> candling::Result<()> {
 }
 
 #[test]
+fn a_last_batch_that_is_filled_up_is_told() -> candling::Result<()> {
+    let (x, y) = images()?;
+    let filled = |epoch| -> Batches {
+        let mut order = order(N, epoch);
+        order.extend_from_within(..4);
+        Ok(cut(&pick(&x, &order)?, &pick(&y, &order)?, 6)?)
+    };
+    insta::assert_snapshot!(text(Pipeline::new().check(filled, N)), @"
+    assertion `pipeline` failed
+    an epoch delivers 4 of 20 samples more than once
+
+      samples  20
+      epoch 0  4 batches of 6, 6, 6, 6 rows
+
+      confirmed  samples-missing   epoch 0: the last batch of 6 is filled up with 4 samples that came before
+      help       let the last batch be short, or declare that samples repeat: `repeats = true`; see
+                 docs/causes.md#samples-missing
+    ");
+    assert_pipeline!(filled, N, repeats = true);
+    Ok(())
+}
+
+#[test]
 fn an_order_that_does_not_change_is_told() -> candling::Result<()> {
     let (x, y) = images()?;
     let stored = |_| Ok(cut(&x, &y, 6)?);

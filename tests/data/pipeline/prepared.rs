@@ -133,6 +133,7 @@ fn an_evaluation_that_prepares_otherwise_is_told() -> candling::Result<()> {
     let short = |_| Ok(cut(&(&x - 0.5)?.narrow(0, 0, 16)?, &y.narrow(0, 0, 16)?, 8)?);
     let told = said(Pipeline::new().evaluation(short).check(plain, N));
     assert!(told.contains("in the evaluation, an epoch leaves out 4 of 20 samples"), "{told}");
+    assert!(told.contains("an evaluation counts every sample once"), "{told}");
     Ok(())
 }
 

@@ -144,7 +144,7 @@ pub(super) fn of_inputs(
     Err(Failure::not_run("the number of a sample cannot be read from its input")
         .fact("input", format!("{}, .. (epoch 0, batch 0, row 0)", first.join(", ")))
         .fact("looked for", "the numbers of `synthetic::markers`, scaled by one affine function")
-        .help("feed the pipeline with `synthetic::markers`, and with few of them (16 to 32) where noise is added; where it scales each sample by itself, say how to read the number back: `read_input = |x| ..`"))
+        .help("feed the pipeline with `synthetic::markers`, and with few of them (16 to 32) where noise is added; where it scales each sample or each batch by itself, say how to read the number back: `read_input = |x| ..`"))
 }
 
 /// Without the features that are the target itself.

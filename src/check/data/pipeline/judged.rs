@@ -125,6 +125,22 @@ fn of_epoch(epoch: &Epoch, ids: &[usize], samples: usize, drop_last: bool) -> Op
         .advice_is("let the last batch be short, or declare that it is meant: `drop_last = true`");
         return Some((headline, finding));
     }
+    // Each sample once, and some of them again to fill the last batch up.
+    let filled = even
+        && missing.is_empty()
+        && ids.len() == samples.div_ceil(size) * size
+        && ids[..samples].iter().collect::<BTreeSet<_>>().len() == samples;
+    if filled {
+        let finding = Finding::confirmed(
+            Cause::SamplesMissing,
+            format!(
+                "the last batch of {size} is filled up with {} that came before",
+                count(ids.len() - samples, "sample")
+            ),
+        )
+        .advice_is("let the last batch be short, or declare that samples repeat: `repeats = true`");
+        return Some((headline, finding));
+    }
     let names = |ids: &[usize]| {
         let names: Vec<String> = ids.iter().map(usize::to_string).collect();
         listed(&names.iter().map(String::as_str).collect::<Vec<_>>())

@@ -317,7 +317,11 @@ impl<'a> Pipeline<'a> {
             |(headline, finding): Told| (format!("in the evaluation, {headline}"), finding);
         let mut told = Vec::new();
         told.extend(judged::pairs(&evaluated, &read.inputs, &read.targets).map(of_evaluation));
-        told.extend(judged::missing(&evaluated, &read.targets, samples, false).map(of_evaluation));
+        // Nothing of an evaluation is dropped or repeated on purpose.
+        let missing = judged::missing(&evaluated, &read.targets, samples, false);
+        let missing =
+            missing.map(|(headline, finding)| (headline, finding.advice_is(EVERY_SAMPLE)));
+        told.extend(missing.map(of_evaluation));
         told.extend(evaluation::agrees(
             (epochs, &trained.targets, trained.fit),
             (&evaluated, &read.targets, read.fit),
@@ -326,6 +330,8 @@ impl<'a> Pipeline<'a> {
         Ok(told)
     }
 }
+
+const EVERY_SAMPLE: &str = "an evaluation counts every sample once: no early break, no sampling, and a last batch that is as short as it comes";
 
 /// Which samples were delivered.
 struct Read {

@@ -3,8 +3,7 @@
 use candle_core::backprop::GradStore;
 
 use super::{
-    Cut,
-    options::percent,
+    Cut, percent,
     split::{Split, numbers},
     weighting::Weighting,
 };

@@ -1,6 +1,7 @@
 //! Micro-batches add up to the batch.
 
 mod accumulated;
+mod judged;
 mod options;
 mod split;
 mod weighting;
@@ -10,7 +11,7 @@ pub use options::{AccumulationEquivalent, AccumulationEquivalentReport};
 pub use weighting::{Count, Weighting};
 
 use self::split::{Off, Split, Whole, joined};
-use crate::{Result, measure::micro_batches::Gradient};
+use crate::{Result, measure::micro_batches::Gradient, verdict::number};
 
 /// The whole batch, the ways it was cut, and what the parts' gradients are compared in.
 struct Cut {
@@ -98,6 +99,11 @@ fn consistent(sizes: &[Vec<usize>], weights: &[Vec<f64>]) -> bool {
         let same = borders.iter().filter(|(other, _)| other == row);
         same.map(|(_, other)| (sum - other).abs()).all(|apart| apart <= AGREE)
     })
+}
+
+/// `12 %`, `1.2e-5 %`.
+fn percent(share: f64) -> String {
+    format!("{} %", number(100.0 * share))
 }
 
 #[cfg(test)]

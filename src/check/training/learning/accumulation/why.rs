@@ -3,8 +3,7 @@
 use candle_core::Tensor;
 
 use super::{
-    Cut,
-    options::percent,
+    Cut, percent,
     split::{Off, Split, numbers},
     weighting::Weighting,
 };
