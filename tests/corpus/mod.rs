@@ -5,6 +5,7 @@
 pub(crate) mod applicable;
 mod architecture;
 mod contracts;
+pub(crate) mod cores;
 mod data;
 mod dependence;
 pub(crate) mod entry;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use candling::{FailureKind, Seed};
 
 use super::{
-    applicable, entries,
+    applicable,
+    cores::on_all_cores,
+    entries,
     entry::{Assertion, Entry, Verdict},
     property::Property,
 };
@@ -64,20 +66,22 @@ const SEED_OF_HEALTHY: Seed = Seed::new(1002);
 
 #[test]
 fn every_bug_is_seen_and_no_clean_twin_alarms() {
-    let wrong = soak();
+    let wrong = on_all_cores(&entries(), wrong_of).concat();
     assert!(wrong.is_empty(), "{} wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
 /// What applies to a clean twin does not fail it, whatever bug its entry is about.
 #[test]
 fn no_clean_twin_fails_what_applies_to_it() {
-    let mut wrong = Vec::new();
-    for Entry { id, group, clean, .. } in entries() {
+    let wrong = on_all_cores(&entries(), |Entry { id, group, clean, .. }| {
         let subject = clean(SEED).unwrap_or_else(|failure| panic!("{id}: {failure}"));
-        for (check, failure) in applicable::alarms(id, &subject) {
-            wrong.push(format!("{id} ({group}), {check}\n{}", failure.text()));
-        }
-    }
+        let alarms = applicable::alarms(id, &subject).into_iter();
+        let told = |(check, failure): (_, candling::Failure)| {
+            format!("{id} ({group}), {check}\n{}", failure.text())
+        };
+        alarms.map(told).collect::<Vec<String>>()
+    })
+    .concat();
     assert!(wrong.is_empty(), "{} wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
@@ -85,8 +89,8 @@ fn no_clean_twin_fails_what_applies_to_it() {
 /// nodes are the rows, are declared.
 #[test]
 fn no_clean_twin_keeps_a_state_or_mixes_rows() {
-    let mut wrong = Vec::new();
-    for Entry { id, group, clean, .. } in entries() {
+    let wrong = on_all_cores(&entries(), |Entry { id, group, clean, .. }| {
+        let mut wrong = Vec::new();
         for property in [Property::Deterministic, Property::BatchIndependent] {
             let subject = clean(SEED).unwrap_or_else(|failure| panic!("{id}: {failure}"));
             if subject.batch.input().is_empty() {
@@ -100,38 +104,38 @@ fn no_clean_twin_keeps_a_state_or_mixes_rows() {
                 _ => {}
             }
         }
-    }
+        wrong
+    })
+    .concat();
     assert!(wrong.is_empty(), "{} wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
-/// What is wrong, a paragraph each.
-fn soak() -> Vec<String> {
+/// What is wrong with one pair, a paragraph each.
+fn wrong_of(entry: &Entry) -> Vec<String> {
+    let Entry { id, group, bug, .. } = entry;
     let mut wrong = Vec::new();
-    for entry in entries() {
-        let Entry { id, group, bug, .. } = entry;
-        let mut note = |half: &str, what: String| {
-            wrong.push(format!("{id} ({group}), {half}: {bug}\n{what}"));
-        };
-        let clean = Verdict::of(entry.assertion, entry.clean, SEED);
-        if !clean.passed() {
-            note("clean", clean.text());
+    let mut note = |half: &str, what: String| {
+        wrong.push(format!("{id} ({group}), {half}: {bug}\n{what}"));
+    };
+    let clean = Verdict::of(entry.assertion, entry.clean, SEED);
+    if !clean.passed() {
+        note("clean", clean.text());
+    }
+    let buggy = Verdict::of(entry.assertion, entry.buggy, SEED);
+    let named = buggy.is_caught() && buggy.cause() == Some(entry.cause);
+    match entry.missed_today {
+        None if !buggy.is_caught() => note("buggy", buggy.text()),
+        Some(_) if named && !SEEN_ON_SOME_SEEDS.contains(id) => {
+            note("buggy", "caught and named: it is no miss any more".to_owned())
         }
-        let buggy = Verdict::of(entry.assertion, entry.buggy, SEED);
-        let named = buggy.is_caught() && buggy.cause() == Some(entry.cause);
-        match entry.missed_today {
-            None if !buggy.is_caught() => note("buggy", buggy.text()),
-            Some(_) if named && !SEEN_ON_SOME_SEEDS.contains(&id) => {
-                note("buggy", "caught and named: it is no miss any more".to_owned())
-            }
-            _ => {}
-        }
-        if buggy.confuses(entry.cause) {
-            note("buggy, cut and unused confused", buggy.text());
-        }
-        let healthy = Verdict::of(Assertion::Healthy, entry.clean, SEED_OF_HEALTHY);
-        if !healthy.passed() {
-            note("clean, by healthy", healthy.text());
-        }
+        _ => {}
+    }
+    if buggy.confuses(entry.cause) {
+        note("buggy, cut and unused confused", buggy.text());
+    }
+    let healthy = Verdict::of(Assertion::Healthy, entry.clean, SEED_OF_HEALTHY);
+    if !healthy.passed() {
+        note("clean, by healthy", healthy.text());
     }
     wrong
 }
