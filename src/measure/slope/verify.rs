@@ -86,32 +86,39 @@ pub(crate) fn verify(
     Ok((compared, evaluations))
 }
 
-/// What is wrong at every point is looked at once more where the function is a staircase for other tensors: how far the
-/// next jump is from a tensor says nothing of the tensor.
+/// What differs at every point is no wrong gradient where the function jumps on the way to a step of the tensor's own size;
+/// where it does so for another tensor, it is looked further: how far the next jump is from a tensor says nothing of it.
 fn past_jumps(
     objective: &mut dyn Objective,
     fineness: Fineness,
     compared: &mut [Compared],
 ) -> Result<usize> {
-    let is = |agreement| move |slot: &Compared| slot.agreement == agreement;
-    if !compared.iter().any(is(Agreement::Staircase)) {
+    let differs = |slot: &Compared| {
+        slot.agreement == Agreement::Differs && slot.comparison.analytic.is_finite()
+    };
+    if !compared.iter().any(differs) {
         return Ok(0);
     }
     let mut slopes = Slopes::new(objective, fineness)?;
-    for wrong in compared.iter_mut().filter(|slot| is(Agreement::Differs)(slot)) {
-        let Some(at) = slopes.slots().iter().position(|slot| slot.name == wrong.name) else {
-            continue;
-        };
-        if !wrong.comparison.analytic.is_finite() {
-            continue;
-        }
-        let direction = Direction::random(&slopes.slots()[at], Seed::new(0))?;
-        for reach in FAR {
-            // So far away a function need not be defined.
-            if slopes.has_a_jump(at, &direction, reach).unwrap_or(false) {
-                wrong.agreement = Agreement::Staircase;
-                break;
+    for (n, reach) in FAR.into_iter().enumerate() {
+        for wrong in compared.iter_mut().filter(|slot| differs(slot)) {
+            let slots = slopes.slots().iter();
+            let Some(at) = slots.into_iter().position(|slot| slot.name == wrong.name) else {
+                continue;
+            };
+            let slot = slopes.slots()[at].clone();
+            let seed = Seed::new(n as u64);
+            for direction in [Direction::uphill(&slot, seed)?, Direction::random(&slot, seed)?] {
+                // So far away a function need not be defined.
+                if slopes.has_a_jump(at, &direction, reach).unwrap_or(false) {
+                    wrong.agreement = Agreement::Staircase;
+                    wrong.entry = None;
+                    break;
+                }
             }
+        }
+        if !compared.iter().any(|slot| slot.agreement == Agreement::Staircase) {
+            break;
         }
     }
     Ok(slopes.evaluations)
@@ -160,7 +167,6 @@ fn one(slopes: &mut Slopes<'_>, at: usize, seed: Seed) -> Result<Compared> {
     let (comparison, direction) =
         looks.iter().rev().max_by_key(worst).expect("uphill is always looked along");
     let agreement = match comparison.agreement {
-        Agreement::Differs if slopes.has_a_jump(at, direction, FAR[0])? => Agreement::Staircase,
         // Where none arrives, none lies between the two sides of a kink.
         Agreement::Kink if slot.gradient.is_none() => Agreement::Unclear,
         agreement => agreement,
