@@ -102,8 +102,7 @@ fn past_jumps(
     let mut slopes = Slopes::new(objective, fineness)?;
     for (n, reach) in FAR.into_iter().enumerate() {
         for wrong in compared.iter_mut().filter(|slot| differs(slot)) {
-            let slots = slopes.slots().iter();
-            let Some(at) = slots.into_iter().position(|slot| slot.name == wrong.name) else {
+            let Some(at) = slopes.slots().iter().position(|slot| slot.name == wrong.name) else {
                 continue;
             };
             let slot = slopes.slots()[at].clone();

@@ -220,14 +220,10 @@ pub(super) fn try_steps(
 
 /// Whether the loss jumps somewhere as one variable goes along its gradient. What is right on this side of a jump is an
 /// accident of where the jumps are.
-fn jumps_far(place: &Place<'_, '_>, slope: &Slope, rounding: f64) -> Result<bool> {
+fn jumps_far(place: &Place<'_, '_>, slope: &Slope, rounding: f64) -> bool {
     let mut at = |way: f64| moved_loss(place, &[slope], way * slope.size / slope.length);
-    for reach in FAR {
-        if jumps(&mut at, reach, 4.0 * rounding)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    // So far away a loss need not be defined.
+    FAR.into_iter().any(|reach| jumps(&mut at, reach, 4.0 * rounding).unwrap_or(false))
 }
 
 fn moved_loss(place: &Place<'_, '_>, slopes: &[&Slope], step: f64) -> Result<f64> {
@@ -267,7 +263,7 @@ pub(super) fn alone(
         alone.judged += usize::from(!tried.steps.is_empty());
         let reversed = match tried.flat {
             true => tried.is_reversed(),
-            false => tried.is_mirrored() && !jumps_far(place, slope, rounding)?,
+            false => tried.is_mirrored() && !jumps_far(place, slope, rounding),
         };
         if reversed {
             alone.reversed.push(slope.name.clone());
