@@ -105,3 +105,60 @@ fn kinks_near_the_point_are_passed_by_on_a_shorter_step() -> Result<()> {
     assert_eq!(compare(&mut claimed, Direction::uphill)?.agreement, Agreement::Agrees);
     Ok(())
 }
+
+/// A sum of functions of one number each, with gradients that are claimed for them.
+struct Separate {
+    slots: Vec<Slot>,
+    functions: Vec<fn(f64) -> f64>,
+}
+
+impl Separate {
+    fn new(of: &[(f64, fn(f64) -> f64)]) -> Self {
+        let slot = |at: usize, x: f64| Slot {
+            name: at.to_string(),
+            value: Tensor::new(&[x], &Device::Cpu).unwrap(),
+            gradient: Some(vec![2.0]),
+        };
+        let slots = of.iter().enumerate().map(|(at, (x, _))| slot(at, *x)).collect();
+        Self { slots, functions: of.iter().map(|(_, f)| *f).collect() }
+    }
+}
+
+impl Objective for Separate {
+    fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn value(&mut self, slot: usize, replaced: &Tensor) -> Result<f64> {
+        let mut sum = 0.0;
+        for (at, (own, f)) in self.slots.iter().zip(&self.functions).enumerate() {
+            sum += f(to_f64_vec(if at == slot { replaced } else { &own.value })?[0]);
+        }
+        Ok(sum)
+    }
+
+    fn dtype(&self) -> DType {
+        DType::F64
+    }
+
+    fn go_elsewhere(&mut self, _: Seed) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_made_up_gradient_before_a_jump_is_not_judged_however_far_the_jump_is() -> Result<()> {
+    let near: (f64, fn(f64) -> f64) = (1.0, |x| x + f64::from(u8::from(x > 1.3)));
+    let far: (f64, fn(f64) -> f64) = (0.01, |x| x + f64::from(u8::from(x > 0.3)));
+    let wrong: (f64, fn(f64) -> f64) = (1.0, |x| x);
+    let agreements = |of: &[(f64, fn(f64) -> f64)]| -> Result<Vec<Agreement>> {
+        let fineness = Fineness::of(DType::F64).unwrap();
+        let (compared, _) = verify(&mut Separate::new(of), fineness)?;
+        Ok(compared.into_iter().map(|slot| slot.agreement).collect())
+    };
+    use Agreement::{Differs, Staircase};
+    assert_eq!(agreements(&[near, far, wrong])?, [Staircase, Staircase, Differs]);
+    // Where nothing near jumps, no made-up gradient is to be expected.
+    assert_eq!(agreements(&[far, wrong])?, [Differs, Differs]);
+    Ok(())
+}
