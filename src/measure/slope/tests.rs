@@ -106,6 +106,9 @@ fn kinks_near_the_point_are_passed_by_on_a_shorter_step() -> Result<()> {
     Ok(())
 }
 
+/// Where one number is, and what it gives.
+type Term = (f64, fn(f64) -> f64);
+
 /// A sum of functions of one number each, with gradients that are claimed for them.
 struct Separate {
     slots: Vec<Slot>,
@@ -113,7 +116,7 @@ struct Separate {
 }
 
 impl Separate {
-    fn new(of: &[(f64, fn(f64) -> f64)]) -> Self {
+    fn new(of: &[Term]) -> Self {
         let slot = |at: usize, x: f64| Slot {
             name: at.to_string(),
             value: Tensor::new(&[x], &Device::Cpu).unwrap(),
@@ -148,10 +151,10 @@ impl Objective for Separate {
 
 #[test]
 fn a_made_up_gradient_before_a_jump_is_not_judged_however_far_the_jump_is() -> Result<()> {
-    let near: (f64, fn(f64) -> f64) = (1.0, |x| x + f64::from(u8::from(x > 1.3)));
-    let far: (f64, fn(f64) -> f64) = (0.01, |x| x + f64::from(u8::from(x > 0.3)));
-    let wrong: (f64, fn(f64) -> f64) = (1.0, |x| x);
-    let agreements = |of: &[(f64, fn(f64) -> f64)]| -> Result<Vec<Agreement>> {
+    let near: Term = (1.0, |x| x + f64::from(u8::from(x > 1.3)));
+    let far: Term = (0.01, |x| x + f64::from(u8::from(x > 0.3)));
+    let wrong: Term = (1.0, |x| x);
+    let agreements = |of: &[Term]| -> Result<Vec<Agreement>> {
         let fineness = Fineness::of(DType::F64).unwrap();
         let (compared, _) = verify(&mut Separate::new(of), fineness)?;
         Ok(compared.into_iter().map(|slot| slot.agreement).collect())
